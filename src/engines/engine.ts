@@ -1,0 +1,88 @@
+import type { Tensors, TensorType } from '../base/tensor.ts';
+
+/** A model on disk, named by the digest of its content. */
+export interface Artifact {
+  /** SHA-256 of the model's files, lower-case hex. */
+  readonly digest: string;
+  /** The model file, absolute. */
+  readonly path: string;
+  /** Bytes of all its files. */
+  readonly sizeBytes: number;
+}
+
+/** How a session is set up. All of it takes part in the keys of results, as it may change their last bits. */
+export interface SessionOptions {
+  /** Compute threads of one run; the number of cores if left out. */
+  readonly threads?: number;
+  /** Worker threads that hold the model, so that many runs can be under way; 1 if left out. */
+  readonly workers?: number;
+  /** Runs that may wait for a worker; past it `ERR_INFERKV_OVERLOADED`; 1,024 if left out. */
+  readonly maxQueue?: number;
+  /** Settings handed to the engine as they are; for ONNX Runtime its session options. */
+  readonly engine?: Readonly<Record<string, unknown>>;
+}
+
+/** An input or an output of a model. */
+export interface TensorSpec {
+  readonly name: string;
+  readonly type: TensorType;
+  /** Sizes, outermost first; a symbolic dimension has its name, an unnamed one `''`. */
+  readonly shape: readonly (number | string)[];
+}
+
+/** What a model takes and gives. */
+export interface SessionMetadata {
+  readonly inputs: readonly TensorSpec[];
+  readonly outputs: readonly TensorSpec[];
+}
+
+/** What a run may be told. */
+export interface RunOptions {
+  /** Names of the outputs wanted; all if left out. Only these are fetched. */
+  readonly outputs?: readonly string[] | undefined;
+  /** Tensors that outputs are written into where type and size fit; shared memory is written in place. */
+  readonly into?: Tensors | undefined;
+  /** Ends the wait; a run that has begun is let finish and its result dropped. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds from now after which the wait ends with `ERR_INFERKV_DEADLINE`. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** What a run gives. */
+export interface RunResult {
+  /** The outputs; the receiver's own, but for those written into tensors that it handed in. */
+  readonly outputs: Tensors;
+  /** Milliseconds the model ran, without waiting. */
+  readonly computeMs: number;
+}
+
+/**
+ * An artifact loaded in an engine.
+ *
+ * Contract:
+ * - `run` never blocks the calling thread, never keeps or changes its inputs, and may be called many times at once.
+ * - Inputs are checked against the metadata first: `ERR_INFERKV_INPUT_MISSING`, `_UNKNOWN`, `_INVALID`, and
+ *   `ERR_INFERKV_OUTPUT_UNKNOWN` for outputs.
+ * - A failing run fails alone (`ERR_INFERKV_ENGINE_FAILED`); a lost worker fails its runs (`ERR_INFERKV_WORKER_LOST`)
+ *   and comes back for the next.
+ * - `close` lets accepted runs finish, refuses new ones with `ERR_INFERKV_CLOSED`, and frees everything.
+ */
+export interface Session extends AsyncDisposable {
+  readonly metadata: SessionMetadata;
+  /** Bytes it is charged with, as the engine counts them; may grow after the first run. */
+  readonly sizeBytes: number;
+  run(inputs: Tensors, options?: RunOptions): Promise<RunResult>;
+  close(): Promise<void>;
+}
+
+/** Runs models of one format. */
+export interface Engine {
+  /** A short name, part of every key: `onnx`, `torchscript`. */
+  readonly name: string;
+  /** The version of what runs the models, part of every key. */
+  readonly version: string;
+  /** File name endings that it takes, with the dot. */
+  readonly extensions: readonly string[];
+  /** Loads a model off the calling thread; throws `ERR_INFERKV_ARTIFACT_INVALID` where it cannot. */
+  load(artifact: Artifact, options?: SessionOptions, signal?: AbortSignal): Promise<Session>;
+}

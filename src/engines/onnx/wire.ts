@@ -1,0 +1,124 @@
+/**
+ * The protobuf wire format, as far as ONNX model files need it. Messages are kept as lists of chunks, so that 100 MB of
+ * weights are named, framed and written without ever being copied.
+ *
+ * Source: https://protobuf.dev/programming-guides/encoding/
+ */
+
+/** An encoded message: its chunks in order, and their length together. */
+export interface Message {
+  readonly chunks: readonly Uint8Array[];
+  readonly byteLength: number;
+}
+
+const WIRE_VARINT = 0;
+const WIRE_FIXED64 = 1;
+const WIRE_BYTES = 2;
+const WIRE_FIXED32 = 5;
+const MAX_VARINT_BYTES = 10;
+
+const text = new TextEncoder();
+
+function varint(value: bigint): Uint8Array {
+  const bytes: number[] = [];
+  // Negative numbers are ten bytes of two's complement, as the format asks.
+  let rest = BigInt.asUintN(64, value);
+  while (rest > 0x7fn) {
+    bytes.push(Number(rest & 0x7fn) | 0x80);
+    rest >>= 7n;
+  }
+  bytes.push(Number(rest));
+  return Uint8Array.from(bytes);
+}
+
+function tag(field: number, wireType: number): Uint8Array {
+  return varint(BigInt((field << 3) | wireType));
+}
+
+/** Joins fields to one message. */
+export function message(...fields: readonly Message[]): Message {
+  return {
+    chunks: fields.flatMap((field) => field.chunks),
+    byteLength: fields.reduce((sum, field) => sum + field.byteLength, 0),
+  };
+}
+
+function field(...chunks: Uint8Array[]): Message {
+  return { chunks, byteLength: chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0) };
+}
+
+/** A field that holds an integer, an enumeration or a boolean. */
+export function int(number: number, value: number | bigint): Message {
+  return field(tag(number, WIRE_VARINT), varint(BigInt(value)));
+}
+
+/** A field that holds a 32-bit float. */
+export function float(number: number, value: number): Message {
+  return field(tag(number, WIRE_FIXED32), new Uint8Array(Float32Array.of(value).buffer));
+}
+
+/** A field that holds text or bytes; bytes are referred to, not copied. */
+export function bytes(number: number, value: string | Uint8Array): Message {
+  const payload = typeof value === 'string' ? text.encode(value) : value;
+  return field(tag(number, WIRE_BYTES), varint(BigInt(payload.byteLength)), payload);
+}
+
+/** A field that holds another message. */
+export function nested(number: number, value: Message): Message {
+  return field(tag(number, WIRE_BYTES), varint(BigInt(value.byteLength)), ...value.chunks);
+}
+
+/** A repeated field of packed integers. */
+export function packedInts(number: number, values: readonly number[]): Message {
+  return nested(number, field(...values.map((value) => varint(BigInt(value)))));
+}
+
+/** One field as it was read: a number for varints, a view for bytes; fixed-width fields come as views of their bytes. */
+export interface Field {
+  readonly number: number;
+  readonly value: bigint | Uint8Array;
+}
+
+/** Thrown where bytes are not a protobuf message. */
+export class WireError extends Error {}
+
+/** Walks the fields of one message without copying; throws `WireError` where the bytes end early or make no sense. */
+export function* fields(data: Uint8Array): Generator<Field> {
+  let at = 0;
+  const readVarint = (): bigint => {
+    let value = 0n;
+    for (let i = 0; i < MAX_VARINT_BYTES; i++) {
+      const byte = data[at++];
+      if (byte === undefined) throw new WireError('a number is cut short');
+      value |= BigInt(byte & 0x7f) << BigInt(7 * i);
+      if (byte < 0x80) return value;
+    }
+    throw new WireError('a number is longer than ten bytes');
+  };
+  const take = (length: number): Uint8Array => {
+    if (length > data.byteLength - at) throw new WireError('a field is cut short');
+    const view = data.subarray(at, at + length);
+    at += length;
+    return view;
+  };
+  while (at < data.byteLength) {
+    const key = Number(readVarint());
+    const number = Math.floor(key / 8);
+    switch (key % 8) {
+      case WIRE_VARINT:
+        yield { number, value: readVarint() };
+        break;
+      case WIRE_FIXED64:
+        yield { number, value: take(8) };
+        break;
+      case WIRE_BYTES:
+        yield { number, value: take(Number(readVarint())) };
+        break;
+      case WIRE_FIXED32:
+        yield { number, value: take(4) };
+        break;
+      default:
+        throw new WireError(`wire type ${key % 8} is unknown`);
+    }
+  }
+}
