@@ -35,6 +35,8 @@ export interface Loaded<V> extends Omit<EntryFacts, 'costMs'> {
   readonly value: V;
   /** Measured around the call of `load` if left out. */
   readonly costMs?: number;
+  /** `false` serves the value to those who wait for it, and does not keep it. */
+  readonly keep?: boolean;
 }
 
 /** How `fetch` came by its value: `hit` it lay here, `miss` it was loaded for this caller, `joined` another caller's load served this one too. */

@@ -8,6 +8,18 @@ export interface Artifact {
   readonly path: string;
   /** Bytes of all its files. */
   readonly sizeBytes: number;
+  /** The model file first, then those it refers to (ONNX external data). */
+  readonly files: readonly ArtifactFile[];
+}
+
+/** One file of an artifact. Engines check its digest on the very bytes they load. */
+export interface ArtifactFile {
+  /** Its name relative to the model file's folder, with forward slashes, as the model file spells it. */
+  readonly name: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** SHA-256 of its bytes alone, lower-case hex. */
+  readonly digest: string;
 }
 
 /** How a session is set up. All of it takes part in the keys of results, as it may change their last bits. */

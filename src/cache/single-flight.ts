@@ -1,0 +1,93 @@
+import { abortError, whenAborted } from '../base/cancellation.ts';
+
+interface Waiter<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Flight<T> {
+  readonly waiters: Set<Waiter<T>>;
+  readonly controller: AbortController;
+}
+
+/** What a flight delivers: `share` is called once a waiter, in the moment the flight lands. */
+export interface Landing<T> {
+  share(): T;
+  /** Called after every waiter has its share. */
+  done(): void;
+}
+
+/**
+ * Runs one load for all callers that ask for the same key at the same time.
+ *
+ * A caller that gives up leaves alone; only when the last one has left is the load told to stop, and a later caller
+ * starts a load of its own. Every waiter gets its share in the same turn of the loop in which the load ends, so nothing
+ * can be evicted between.
+ */
+export class SingleFlight<T> {
+  readonly #flights = new Map<string, Flight<T>>();
+
+  /** Joins the load of `key` that is under way, or `undefined` if there is none. */
+  join(key: string, signal: AbortSignal | undefined): Promise<T> | undefined {
+    const flight = this.#flights.get(key);
+    return flight === undefined ? undefined : this.#wait(key, flight, signal);
+  }
+
+  /** Starts a load of `key`; later callers join this one. */
+  start(
+    key: string,
+    load: (signal: AbortSignal) => Promise<Landing<T>>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    if (signal?.aborted === true) return Promise.reject(abortError(signal));
+    const flight: Flight<T> = { waiters: new Set(), controller: new AbortController() };
+    this.#flights.set(key, flight);
+    const waiting = this.#wait(key, flight, signal);
+    void this.#run(key, flight, load);
+    return waiting;
+  }
+
+  #wait(key: string, flight: Flight<T>, signal: AbortSignal | undefined): Promise<T> {
+    if (signal?.aborted === true) return Promise.reject(abortError(signal));
+    return new Promise<T>((resolve, reject) => {
+      const stop = whenAborted(signal, (error) => {
+        flight.waiters.delete(waiter);
+        reject(error);
+        if (flight.waiters.size > 0) return;
+        this.#forget(key, flight);
+        flight.controller.abort(error);
+      });
+      const waiter: Waiter<T> = {
+        resolve: (value) => {
+          stop();
+          resolve(value);
+        },
+        reject: (error) => {
+          stop();
+          reject(error);
+        },
+      };
+      flight.waiters.add(waiter);
+    });
+  }
+
+  async #run(
+    key: string,
+    flight: Flight<T>,
+    load: (signal: AbortSignal) => Promise<Landing<T>>,
+  ): Promise<void> {
+    try {
+      const landing = await load(flight.controller.signal);
+      this.#forget(key, flight);
+      for (const waiter of flight.waiters) waiter.resolve(landing.share());
+      landing.done();
+    } catch (error) {
+      this.#forget(key, flight);
+      for (const waiter of flight.waiters) waiter.reject(error);
+    }
+  }
+
+  #forget(key: string, flight: Flight<T>): void {
+    if (this.#flights.get(key) === flight) this.#flights.delete(key);
+  }
+}

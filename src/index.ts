@@ -1,0 +1,36 @@
+export {
+  createInferenceCache,
+  type InferenceCache,
+  type InferenceCacheOptions,
+  type PartitionOptions,
+  type WrapOptions,
+  type WrappedArtifact,
+} from './compose.ts';
+export { InferkvError, isInferkvError, type ErrorCode, type ErrorDetails } from './base/errors.ts';
+export {
+  tensor,
+  type NumericData,
+  type Tensor,
+  type TensorData,
+  type Tensors,
+  type TensorType,
+} from './base/tensor.ts';
+export type { CachedModel, ModelStatus } from './inference/cached-model.ts';
+export type { Answer, CacheMode, CacheReport, LeasedAnswer, RequestOptions } from './inference/result-cache.ts';
+export type { OrtSessionLike, OrtTensors, WrappedOrtSession } from './inference/wrapped-ort.ts';
+export type { ModelSettings } from './models/model-settings.ts';
+export type {
+  Artifact,
+  ArtifactFile,
+  Engine,
+  RunOptions,
+  RunResult,
+  Session,
+  SessionMetadata,
+  SessionOptions,
+  TensorSpec,
+} from './engines/engine.ts';
+export { OnnxEngine } from './engines/onnx/engine.ts';
+export type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats, TierName } from './cache/partition.ts';
+export type { Policy, PolicyContext, PolicyFactory } from './policies/policy.ts';
+export type { ChannelMessages, ChannelName } from './telemetry/channels.ts';

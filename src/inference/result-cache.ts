@@ -1,0 +1,202 @@
+import type { Clock } from '../base/clock.ts';
+import { throwIfAborted, cancellation } from '../base/cancellation.ts';
+import { InferkvError } from '../base/errors.ts';
+import { copyTensors, tensorBytes, tensorFault, type Tensors } from '../base/tensor.ts';
+import type { FetchStatus, Key, Lease, Loaded, Partition, TierName } from '../cache/partition.ts';
+import type { RunResult } from '../engines/engine.ts';
+import { tell } from '../telemetry/channels.ts';
+import { requestKey, type ModelKey, type Parameters } from './request-key.ts';
+
+/** How a request uses the results that are kept: `use` them, `refresh` computes anew and keeps that, `bypass` neither reads nor keeps. */
+export type CacheMode = 'use' | 'refresh' | 'bypass';
+
+/** What a request may be told. */
+export interface RequestOptions {
+  /** Names of the outputs wanted; all if left out. */
+  readonly outputs?: readonly string[] | undefined;
+  /** Further parameters of the request; they take part in its key. */
+  readonly parameters?: Parameters | undefined;
+  /** `use` if left out. */
+  readonly cache?: CacheMode | undefined;
+  /** Milliseconds this answer is kept, instead of what the model's settings say. */
+  readonly ttlMs?: number | undefined;
+  /** Whose request it is; tenants never share results. */
+  readonly tenant?: string | undefined;
+  /** Ends the wait of this caller, of nobody else. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds from now after which the wait ends with `ERR_INFERKV_DEADLINE`. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** How an answer came about. */
+export interface CacheReport {
+  /** `hit` it was kept, `miss` it was computed for this request, `joined` an equal request's run served this one too, `bypass` it was computed without the cache. */
+  readonly status: FetchStatus | 'bypass';
+  readonly hit: boolean;
+  /** Where a hit was found. */
+  readonly tier: TierName | undefined;
+  /** Names the answer in the cache; `undefined` where the cache was bypassed. */
+  readonly key: Key | undefined;
+  /** Milliseconds that the run of the model took which gave the answer. */
+  readonly costMs: number;
+  /** Milliseconds from the request to its answer. */
+  readonly elapsedMs: number;
+  /** Milliseconds a hit saved: what the run took, less what the hit took; 0 otherwise. */
+  readonly savedMs: number;
+}
+
+/** An answer whose tensors are the receiver's own. */
+export interface Answer {
+  readonly outputs: Tensors;
+  readonly cache: CacheReport;
+}
+
+/** An answer whose tensors are the cache's: read-only by agreement, and gone after release. */
+export interface LeasedAnswer extends Answer, Disposable {
+  release(): void;
+}
+
+/** What an answer is computed by, and under which name it is kept. */
+export interface Computation {
+  readonly model: string;
+  readonly modelKey: ModelKey;
+  readonly tags: readonly string[];
+  /** `false` keeps nothing of this model. */
+  readonly keeps: boolean;
+  readonly ttlMs: number | undefined;
+  readonly maxEntryBytes: number | undefined;
+  /** Runs the model; reads the inputs before it first waits. */
+  run(signal: AbortSignal | undefined): Promise<RunResult>;
+}
+
+/** Reports a lease that was collected without having been released. It frees nothing: its bytes may still be read. */
+const forgotten = new FinalizationRegistry<{ readonly model: string; readonly key: Key }>(({ model, key }) => {
+  tell('inferkv:lease.forgotten', () => ({ model, key }));
+  process.emitWarning(
+    `A lease on a result of "${model}" was dropped without release(); its memory stays pinned. Use "using", or call release().`,
+    { code: 'INFERKV_LEASE_FORGOTTEN' },
+  );
+});
+
+/** Keeps what models answered: one run for many equal requests, every answer with what it saved. */
+export class ResultCache {
+  readonly #partition: Partition<Tensors>;
+  readonly #clock: Clock;
+
+  constructor(partition: Partition<Tensors>, clock: Clock) {
+    this.#partition = partition;
+    this.#clock = clock;
+  }
+
+  /** Lets go of what was kept under a tag. */
+  invalidateTag(tag: string): number {
+    return this.#partition.invalidateTag(tag);
+  }
+
+  /** The answer in private copies. */
+  async answer(computation: Computation, inputs: Tensors, options: RequestOptions): Promise<Answer> {
+    const start = this.#clock.now();
+    if (!computation.keeps || options.cache === 'bypass') return this.#bypass(computation, options, start);
+    const fetched = await this.#fetch(computation, inputs, options);
+    const { lease } = fetched;
+    try {
+      const outputs = copyTensors(lease.value);
+      return { outputs, cache: this.#report(computation, fetched, start) };
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** The answer as it lies in the cache, until released. */
+  async lease(computation: Computation, inputs: Tensors, options: RequestOptions): Promise<LeasedAnswer> {
+    const start = this.#clock.now();
+    if (!computation.keeps || options.cache === 'bypass') {
+      const answer = await this.#bypass(computation, options, start);
+      return { ...answer, release: () => undefined, [Symbol.dispose]: () => undefined };
+    }
+    const fetched = await this.#fetch(computation, inputs, options);
+    const { lease, key } = fetched;
+    const token = {};
+    const release = (): void => {
+      forgotten.unregister(token);
+      lease.release();
+    };
+    const answer: LeasedAnswer = {
+      outputs: lease.value,
+      cache: this.#report(computation, fetched, start),
+      release,
+      [Symbol.dispose]: release,
+    };
+    forgotten.register(answer, { model: computation.model, key }, token);
+    return answer;
+  }
+
+  async #fetch(computation: Computation, inputs: Tensors, options: RequestOptions): Promise<KeyedFetch> {
+    assertTensors(inputs);
+    const { outputs, parameters, tenant = '' } = options;
+    const key = requestKey(computation.modelKey, { outputs, parameters, inputs, tenant });
+    const { signal, dispose } = cancellation(options.signal, options.deadlineMs, this.#clock);
+    try {
+      throwIfAborted(signal);
+      const fetched = await this.#partition.fetch(key, (stop) => load(computation, options, stop), {
+        signal,
+        refresh: options.cache === 'refresh',
+      });
+      return { ...fetched, key };
+    } finally {
+      dispose();
+    }
+  }
+
+  async #bypass(computation: Computation, options: RequestOptions, start: number): Promise<Answer> {
+    const { signal, dispose } = cancellation(options.signal, options.deadlineMs, this.#clock);
+    try {
+      throwIfAborted(signal);
+      const { outputs, computeMs } = await computation.run(signal);
+      const elapsedMs = this.#clock.now() - start;
+      tell('inferkv:answered', () => ({ model: computation.model, status: 'bypass', elapsedMs, savedMs: 0 }));
+      return {
+        outputs,
+        cache: { status: 'bypass', hit: false, tier: undefined, key: undefined, costMs: computeMs, elapsedMs, savedMs: 0 },
+      };
+    } finally {
+      dispose();
+    }
+  }
+
+  #report({ model }: Computation, { status, tier, key, lease }: KeyedFetch, start: number): CacheReport {
+    const elapsedMs = this.#clock.now() - start;
+    const hit = status === 'hit';
+    const savedMs = hit ? Math.max(0, lease.costMs - elapsedMs) : 0;
+    tell('inferkv:answered', () => ({ model, status, elapsedMs, savedMs }));
+    return { status, hit, tier, key, costMs: lease.costMs, elapsedMs, savedMs };
+  }
+}
+
+interface KeyedFetch {
+  readonly lease: Lease<Tensors>;
+  readonly status: FetchStatus;
+  readonly tier: TierName | undefined;
+  readonly key: Key;
+}
+
+async function load(computation: Computation, options: RequestOptions, signal: AbortSignal): Promise<Loaded<Tensors>> {
+  const { outputs, computeMs } = await computation.run(signal);
+  const sizeBytes = Object.values(outputs).reduce((sum, each) => sum + tensorBytes(each), 0);
+  const keep = computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes;
+  const ttlMs = options.ttlMs ?? computation.ttlMs;
+  const tags = options.tenant === undefined ? computation.tags : [...computation.tags, `tenant:${options.tenant}`];
+  return { value: outputs, sizeBytes, costMs: computeMs, tags, keep, ...(ttlMs !== undefined && { ttlMs }) };
+}
+
+/** @throws InferkvError `ERR_INFERKV_INPUT_INVALID` for anything that is no tensor, before its bytes are read */
+function assertTensors(inputs: unknown): asserts inputs is Tensors {
+  if (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs)) {
+    throw new InferkvError('ERR_INFERKV_INPUT_INVALID', 'The inputs must be an object of tensors by name.');
+  }
+  for (const [name, each] of Object.entries(inputs)) {
+    const fault = tensorFault(each);
+    if (fault === undefined) continue;
+    throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `The input "${name}" ${fault}.`, { key: name });
+  }
+}
