@@ -25,13 +25,13 @@ export interface ArtifactFile {
 /** How a session is set up. All of it takes part in the keys of results, as it may change their last bits. */
 export interface SessionOptions {
   /** Compute threads of one run; the number of cores if left out. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Worker threads that hold the model, so that many runs can be under way; 1 if left out. */
-  readonly workers?: number;
+  readonly workers?: number | undefined;
   /** Runs that may wait for a worker; past it `ERR_INFERKV_OVERLOADED`; 1,024 if left out. */
-  readonly maxQueue?: number;
+  readonly maxQueue?: number | undefined;
   /** Settings handed to the engine as they are; for ONNX Runtime its session options. */
-  readonly engine?: Readonly<Record<string, unknown>>;
+  readonly engine?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** An input or an output of a model. */
