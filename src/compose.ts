@@ -57,10 +57,7 @@ export interface InferenceCacheOptions {
 }
 
 /** By what a wrapped session's results are told from those of other models: the model file's path, its digest, or its bytes. */
-export type WrappedArtifact =
-  | { readonly path: string }
-  | { readonly digest: string }
-  | { readonly bytes: Uint8Array };
+export type WrappedArtifact = { readonly path: string } | { readonly digest: string } | { readonly bytes: Uint8Array };
 
 /** How a session is wrapped. */
 export interface WrapOptions {
@@ -130,7 +127,9 @@ class ComposedCache implements InferenceCache {
       ...(debug && { free: poison }),
     });
     this.#resultCache = new ResultCache(this.#results, clock);
-    this.#artifacts = createArtifactReader({ companions: onnxCompanions });
+    this.#artifacts = createArtifactReader({
+      companions: async (path) => (path.endsWith('.onnx') ? onnxCompanions(path) : []),
+    });
     this.#repository = openRepository({
       root: options.repository ?? 'models',
       extensions: engines.flatMap((engine) => engine.extensions),
@@ -139,7 +138,7 @@ class ComposedCache implements InferenceCache {
       repository: this.#repository,
       engines,
       artifacts: this.#artifacts,
-      settings: (options.models ?? {}) as Readonly<Record<string, ModelSettings>>,
+      settings: options.models ?? {},
       clock,
       recheckMs: options.recheckMs ?? DEFAULT_RECHECK_MS,
     });
@@ -161,7 +160,9 @@ class ComposedCache implements InferenceCache {
 
   async models(): Promise<readonly ModelStatus[]> {
     const listed = await this.#repository.list();
-    return Promise.all(listed.flatMap(({ name, versions }) => versions.map((version) => this.model(name, { version }).status())));
+    return Promise.all(
+      listed.flatMap(({ name, versions }) => versions.map((version) => this.model(name, { version }).status())),
+    );
   }
 
   wrap(engine: Engine): Engine;
@@ -188,7 +189,10 @@ class ComposedCache implements InferenceCache {
     return this.close();
   }
 
-  async #wrapSession(session: Session | OrtSessionLike, options: WrapOptions | undefined): Promise<Session | OrtSessionLike> {
+  async #wrapSession(
+    session: Session | OrtSessionLike,
+    options: WrapOptions | undefined,
+  ): Promise<Session | OrtSessionLike> {
     if (options?.artifact === undefined) {
       throw new InferkvError(
         'ERR_INFERKV_CONFIG_INVALID',

@@ -31,6 +31,16 @@ export type {
   TensorSpec,
 } from './engines/engine.ts';
 export { OnnxEngine } from './engines/onnx/engine.ts';
-export type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats, TierName } from './cache/partition.ts';
+export type {
+  EntryFacts,
+  Fetched,
+  FetchOptions,
+  Key,
+  Lease,
+  Loaded,
+  Partition,
+  PartitionStats,
+  TierName,
+} from './cache/partition.ts';
 export type { Policy, PolicyContext, PolicyFactory } from './policies/policy.ts';
 export type { ChannelMessages, ChannelName } from './telemetry/channels.ts';

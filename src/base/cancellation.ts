@@ -16,10 +16,7 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /** Calls back once when the signal aborts; the function that comes back stops listening. */
-export function whenAborted(
-  signal: AbortSignal | undefined,
-  callback: (error: InferkvError) => void,
-): () => void {
+export function whenAborted(signal: AbortSignal | undefined, callback: (error: InferkvError) => void): () => void {
   if (signal === undefined) return () => undefined;
   const listener = (): void => callback(abortError(signal));
   signal.addEventListener('abort', listener, { once: true });

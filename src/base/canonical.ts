@@ -77,7 +77,10 @@ export class CanonicalWriter {
    */
   text(value: string): void {
     if (!value.isWellFormed()) {
-      throw new InferkvError('ERR_INFERKV_INPUT_INVALID', 'A text holds half a surrogate pair, so it is no valid Unicode.');
+      throw new InferkvError(
+        'ERR_INFERKV_INPUT_INVALID',
+        'A text holds half a surrogate pair, so it is no valid Unicode.',
+      );
     }
     // At most three bytes a UTF-16 code unit.
     this.#reserve(8 + 3 * value.length);
@@ -93,7 +96,10 @@ export class CanonicalWriter {
    */
   plain(value: unknown, depth = 0): void {
     if (depth > MAX_DEPTH) {
-      throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `A setting or parameter is nested deeper than ${MAX_DEPTH} levels, or in itself.`);
+      throw new InferkvError(
+        'ERR_INFERKV_INPUT_INVALID',
+        `A setting or parameter is nested deeper than ${MAX_DEPTH} levels, or in itself.`,
+      );
     }
     switch (typeof value) {
       case 'boolean':
@@ -111,7 +117,10 @@ export class CanonicalWriter {
       case 'object':
         return this.#object(value, depth);
       default:
-        throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `A setting or parameter is of the kind ${typeof value}, which has no canonical form.`);
+        throw new InferkvError(
+          'ERR_INFERKV_INPUT_INVALID',
+          `A setting or parameter is of the kind ${typeof value}, which has no canonical form.`,
+        );
     }
   }
 
@@ -125,7 +134,10 @@ export class CanonicalWriter {
     }
     const prototype: unknown = Object.getPrototypeOf(value);
     if (prototype !== Object.prototype && prototype !== null) {
-      throw new InferkvError('ERR_INFERKV_INPUT_INVALID', 'A setting or parameter is an instance of a class; give plain values.');
+      throw new InferkvError(
+        'ERR_INFERKV_INPUT_INVALID',
+        'A setting or parameter is an instance of a class; give plain values.',
+      );
     }
     const fields = Object.entries(value)
       .filter(([, each]) => each !== undefined)

@@ -152,12 +152,7 @@ export function tensorFault(candidate: unknown): string | undefined {
   return dataFault(type, elements, data, shape as number[]);
 }
 
-function dataFault(
-  type: TensorType,
-  elements: number,
-  data: unknown,
-  shape: readonly number[],
-): string | undefined {
+function dataFault(type: TensorType, elements: number, data: unknown, shape: readonly number[]): string | undefined {
   if (type === 'string') {
     if (!Array.isArray(data)) return 'of type string must have an array of strings as data';
     if (!data.every((each) => typeof each === 'string')) return 'of type string has an element that is no string';

@@ -5,16 +5,7 @@ import type { Random } from '../base/random.ts';
 import type { Departure, Policy, PolicyContext, PolicyFactory } from '../policies/policy.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { HeapLease, type Holding } from './holding.ts';
-import type {
-  EntryFacts,
-  Fetched,
-  FetchOptions,
-  Key,
-  Lease,
-  Loaded,
-  Partition,
-  PartitionStats,
-} from './partition.ts';
+import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats } from './partition.ts';
 import { SingleFlight, type Landing } from './single-flight.ts';
 
 /** What a heap partition is made of. */
@@ -84,11 +75,7 @@ export class HeapPartition<V> implements Partition<V> {
     return holding === undefined ? undefined : this.#leaseOf(holding);
   }
 
-  fetch(
-    key: Key,
-    load: (signal: AbortSignal) => Promise<Loaded<V>>,
-    options: FetchOptions = {},
-  ): Promise<Fetched<V>> {
+  fetch(key: Key, load: (signal: AbortSignal) => Promise<Loaded<V>>, options: FetchOptions = {}): Promise<Fetched<V>> {
     if (this.#closed) return Promise.reject(this.#closedError());
     if (options.refresh !== true) {
       const lease = this.lease(key);

@@ -34,11 +34,7 @@ export class SingleFlight<T> {
   }
 
   /** Starts a load of `key`; later callers join this one. */
-  start(
-    key: string,
-    load: (signal: AbortSignal) => Promise<Landing<T>>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
+  start(key: string, load: (signal: AbortSignal) => Promise<Landing<T>>, signal: AbortSignal | undefined): Promise<T> {
     if (signal?.aborted === true) return Promise.reject(abortError(signal));
     const flight: Flight<T> = { waiters: new Set(), controller: new AbortController() };
     this.#flights.set(key, flight);
@@ -71,11 +67,7 @@ export class SingleFlight<T> {
     });
   }
 
-  async #run(
-    key: string,
-    flight: Flight<T>,
-    load: (signal: AbortSignal) => Promise<Landing<T>>,
-  ): Promise<void> {
+  async #run(key: string, flight: Flight<T>, load: (signal: AbortSignal) => Promise<Landing<T>>): Promise<void> {
     try {
       const landing = await load(flight.controller.signal);
       this.#forget(key, flight);

@@ -1,36 +1,54 @@
 import { z } from 'zod';
 
 import { InferkvError } from '../base/errors.ts';
-import { modelSettingsSchema } from '../models/model-settings.ts';
+import { modelSettingsSchema, type ModelSettings } from '../models/model-settings.ts';
 
 const bytes = z.union([z.number().positive(), z.string().min(1)]);
+const milliseconds = z.number().nonnegative();
 
-const partition = z.strictObject({
-  /** Bytes, a size (`2GB`) or a share of the memory the process may use (`40%`). */
-  budgetBytes: bytes.optional(),
-  /** The name of an eviction policy. */
-  policy: z.string().optional(),
-});
+const partition = z.strictObject({ budgetBytes: bytes.optional(), policy: z.string().optional() });
 
-/** What `createInferenceCache` takes, checked. */
-export const inferenceCacheOptionsSchema = z.strictObject({
+const inferenceCacheOptionsSchema: z.ZodType<CheckedOptions> = z.strictObject({
   repository: z.string().min(1).optional(),
   models: z.record(z.string(), modelSettingsSchema).optional(),
   partitions: z
     .strictObject({
-      models: partition.extend({ keepAliveMs: z.number().nonnegative().optional() }).optional(),
-      results: partition
-        .extend({ ttlMs: z.number().nonnegative().optional(), maxEntryBytes: bytes.optional() })
-        .optional(),
+      models: partition.extend({ keepAliveMs: milliseconds.optional() }).optional(),
+      results: partition.extend({ ttlMs: milliseconds.optional(), maxEntryBytes: bytes.optional() }).optional(),
     })
     .optional(),
-  recheckMs: z.number().nonnegative().optional(),
+  recheckMs: milliseconds.optional(),
   seed: z.number().int().optional(),
   debug: z.boolean().optional(),
 });
 
-/** Options as they come out of the schema. */
-export type CheckedOptions = z.output<typeof inferenceCacheOptionsSchema>;
+/** Settings of one partition, checked. */
+export interface CheckedPartition {
+  /** Bytes, a size (`2GB`) or a share of the memory the process may use (`40%`). */
+  readonly budgetBytes?: number | string | undefined;
+  /** The name of an eviction policy. */
+  readonly policy?: string | undefined;
+}
+
+/** Options of `createInferenceCache`, checked. */
+export interface CheckedOptions {
+  readonly repository?: string | undefined;
+  readonly models?: Readonly<Record<string, ModelSettings>> | undefined;
+  readonly partitions?:
+    | {
+        readonly models?: (CheckedPartition & { readonly keepAliveMs?: number | undefined }) | undefined;
+        readonly results?:
+          | (CheckedPartition & {
+              readonly ttlMs?: number | undefined;
+              readonly maxEntryBytes?: number | string | undefined;
+            })
+          | undefined;
+      }
+    | undefined;
+  readonly recheckMs?: number | undefined;
+  readonly seed?: number | undefined;
+  readonly debug?: boolean | undefined;
+}
 
 /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, which names the path of each setting that is wrong */
 export function checkOptions(options: unknown): CheckedOptions {

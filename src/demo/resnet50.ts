@@ -78,9 +78,7 @@ class ResNetBuilder {
 
   bottleneck(name: string, input: string, from: number, width: number, stride: number): string {
     const to = width * EXPANSION;
-    const narrow = this.relu(
-      this.convolution({ name: `${name}.conv1`, input, from, to: width, kernel: 1 }),
-    );
+    const narrow = this.relu(this.convolution({ name: `${name}.conv1`, input, from, to: width, kernel: 1 }));
     const middle = this.relu(
       this.convolution({ name: `${name}.conv2`, input: narrow, from: width, to: width, kernel: 3, stride }),
     );

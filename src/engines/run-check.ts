@@ -84,7 +84,10 @@ export function checkOutputs(wanted: readonly string[] | undefined, metadata: Se
     );
   }
   if (wanted.length === 0) {
-    throw new InferkvError('ERR_INFERKV_OUTPUT_UNKNOWN', 'No output is asked for; name at least one, or leave the list out.');
+    throw new InferkvError(
+      'ERR_INFERKV_OUTPUT_UNKNOWN',
+      'No output is asked for; name at least one, or leave the list out.',
+    );
   }
   return [...new Set(wanted)];
 }

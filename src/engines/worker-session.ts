@@ -58,11 +58,10 @@ class WorkerSeat {
   /** The worker with its model loaded; started and loaded first if it is not there or was lost. */
   async ready(): Promise<SessionWorker> {
     if (this.#worker?.lost === false) return this.#worker;
-    await this.load();
-    return this.ready();
+    return (await this.load()).worker;
   }
 
-  async load(): Promise<SessionMetadata> {
+  async load(): Promise<{ readonly worker: SessionWorker; readonly metadata: SessionMetadata }> {
     const { entry, resourceLimits, artifact, threads, engine, scheduler = computeScheduler } = this.#options;
     const worker = new SessionWorker(entry, resourceLimits);
     // Loading computes on one thread, and takes its turn like a run.
@@ -72,7 +71,7 @@ class WorkerSeat {
       const reply = await worker.ask(request);
       if (reply.kind !== 'loaded') throw new InferkvError('ERR_INFERKV_ENGINE_FAILED', 'The worker did not load.');
       this.#worker = worker;
-      return reply.metadata;
+      return { worker, metadata: reply.metadata };
     } catch (error) {
       void worker.close();
       throw error;
@@ -117,7 +116,7 @@ export class WorkerSession implements Session {
       await closeAll();
       throw failed === undefined && signal !== undefined ? abortError(signal) : failed?.reason;
     }
-    return new WorkerSession(options, seats, first.value);
+    return new WorkerSession(options, seats, first.value.metadata);
   }
 
   get sizeBytes(): number {
@@ -231,7 +230,9 @@ export class WorkerSession implements Session {
       const worker = await seat.ready();
       await scheduler.acquire(threads, job.signal);
       try {
-        const into = Object.entries(job.into).filter(([name, each]) => isSharedTensor(each) && job.outputs.includes(name));
+        const into = Object.entries(job.into).filter(
+          ([name, each]) => isSharedTensor(each) && job.outputs.includes(name),
+        );
         const reply = await worker.ask({ kind: 'run', inputs: job.staged.tensors, outputs: job.outputs, into });
         if (job.signal?.aborted === true) job.reject(abortError(job.signal));
         else if (reply.kind === 'done') job.resolve(this.#resultOf(job, reply));

@@ -46,7 +46,9 @@ export class CachedModel {
   /** The version asked for; the highest one if `undefined`. */
   readonly version: string | undefined;
   readonly #parts: CachedModelParts;
-  #computationFor: { readonly version: ModelVersion; readonly modelKey: ModelKey; readonly tags: readonly string[] } | undefined;
+  #computationFor:
+    | { readonly version: ModelVersion; readonly modelKey: ModelKey; readonly tags: readonly string[] }
+    | undefined;
 
   constructor(name: string, version: string | undefined, parts: CachedModelParts) {
     this.name = name;
@@ -197,7 +199,12 @@ export class CachedModel {
   }
 
   /** Runs the model; when it is resident the inputs are handed over before anything waits. */
-  #run(version: ModelVersion, inputs: Tensors, options: RequestOptions, signal: AbortSignal | undefined): Promise<RunResult> {
+  #run(
+    version: ModelVersion,
+    inputs: Tensors,
+    options: RequestOptions,
+    signal: AbortSignal | undefined,
+  ): Promise<RunResult> {
     const lease = this.#parts.residency.tryLease(version);
     if (lease !== undefined) return runOn(lease, inputs, options, signal);
     return this.#parts.residency.lease(version, signal).then((loaded) => runOn(loaded, inputs, options, signal));
@@ -228,7 +235,10 @@ function isStale(error: unknown): boolean {
 }
 
 function ownCopy(inputs: Tensors): Tensors {
-  const copyable = typeof inputs === 'object' && inputs !== null && Object.values(inputs).every((each) => tensorFault(each) === undefined);
+  const copyable =
+    typeof inputs === 'object' &&
+    inputs !== null &&
+    Object.values(inputs).every((each) => tensorFault(each) === undefined);
   // What is no tensor is turned away later, by the check that says what is wrong with it.
   return copyable ? copyTensors(inputs) : inputs;
 }

@@ -157,7 +157,15 @@ export class ResultCache {
       tell('inferkv:answered', () => ({ model: computation.model, status: 'bypass', elapsedMs, savedMs: 0 }));
       return {
         outputs,
-        cache: { status: 'bypass', hit: false, tier: undefined, key: undefined, costMs: computeMs, elapsedMs, savedMs: 0 },
+        cache: {
+          status: 'bypass',
+          hit: false,
+          tier: undefined,
+          key: undefined,
+          costMs: computeMs,
+          elapsedMs,
+          savedMs: 0,
+        },
       };
     } finally {
       dispose();

@@ -1,5 +1,13 @@
 import type { Tensors } from '../base/tensor.ts';
-import type { Artifact, Engine, RunOptions, RunResult, Session, SessionMetadata, SessionOptions } from '../engines/engine.ts';
+import type {
+  Artifact,
+  Engine,
+  RunOptions,
+  RunResult,
+  Session,
+  SessionMetadata,
+  SessionOptions,
+} from '../engines/engine.ts';
 import { modelKey, type ModelKey } from './request-key.ts';
 import type { Computation, ResultCache } from './result-cache.ts';
 

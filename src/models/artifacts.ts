@@ -59,7 +59,10 @@ class FileArtifactReader implements ArtifactReader {
 
   async read(path: string): Promise<ReadArtifact> {
     const known = this.#known.get(path);
-    if (known !== undefined && known.signature === (await this.#signature(known.artifact.files.map((file) => file.path)))) {
+    if (
+      known !== undefined &&
+      known.signature === (await this.#signature(known.artifact.files.map((file) => file.path)))
+    ) {
       return known;
     }
     for (let tries = 0; tries < MAX_TRIES; tries++) {
@@ -167,8 +170,12 @@ function invalid(path: string, what: string): InferkvError {
 }
 
 function missing(path: string, cause: unknown): InferkvError {
-  return new InferkvError('ERR_INFERKV_ARTIFACT_MISSING', `The model file ${path} cannot be read: ${messageOf(cause)}`, {
-    cause,
-    key: path,
-  });
+  return new InferkvError(
+    'ERR_INFERKV_ARTIFACT_MISSING',
+    `The model file ${path} cannot be read: ${messageOf(cause)}`,
+    {
+      cause,
+      key: path,
+    },
+  );
 }

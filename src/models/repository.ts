@@ -167,7 +167,10 @@ function parseSettings(path: string, text: string): ModelSettings {
   try {
     content = JSON.parse(text);
   } catch (error) {
-    throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `${path} is no JSON: ${messageOf(error)}`, { cause: error, key: path });
+    throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `${path} is no JSON: ${messageOf(error)}`, {
+      cause: error,
+      key: path,
+    });
   }
   const checked = modelSettingsSchema.safeParse(content);
   if (checked.success) return checked.data;

@@ -33,7 +33,11 @@ export async function closeResident({ session, version, closed }: Resident): Pro
   try {
     await session.close();
   } finally {
-    tell('inferkv:model.released', () => ({ model: version.name, version: version.version, digest: version.artifact.digest }));
+    tell('inferkv:model.released', () => ({
+      model: version.name,
+      version: version.version,
+      digest: version.artifact.digest,
+    }));
     closed.resolve();
   }
 }

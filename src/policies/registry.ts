@@ -4,10 +4,10 @@ import { lfu } from './lfu.ts';
 import { lru } from './lru.ts';
 import type { Policy, PolicyContext, PolicyFactory } from './policy.ts';
 
-const policies = { lru, lfu, gdsf } as const satisfies Readonly<Record<string, PolicyFactory>>;
-
 /** A policy's name in configuration. */
-export type PolicyName = keyof typeof policies;
+export type PolicyName = 'lru' | 'lfu' | 'gdsf';
+
+const policies: Readonly<Record<PolicyName, PolicyFactory>> = { lru, lfu, gdsf };
 
 /** Every policy there is. */
 export const policyNames: readonly PolicyName[] = Object.keys(policies) as PolicyName[];

@@ -70,7 +70,7 @@ export class SlotHeap {
   }
 
   #rise(slot: number): void {
-    for (let place = this.#place[slot] ?? 0; place > 0; ) {
+    for (let place = this.#place[slot] ?? 0; place > 0;) {
       const above = (place - 1) >> 1;
       const parent = this.#heap[above] ?? 0;
       if (!this.#isBefore(slot, parent)) return;
@@ -81,7 +81,7 @@ export class SlotHeap {
   }
 
   #sink(slot: number): void {
-    for (let place = this.#place[slot] ?? 0; ; ) {
+    for (let place = this.#place[slot] ?? 0; ;) {
       let below = 2 * place + 1;
       if (below >= this.#length) return;
       const right = below + 1;

@@ -30,7 +30,10 @@ export class OnnxEngine implements Engine {
     const threads = computeScheduler.clamp(options.threads ?? availableParallelism());
     for (const [name, value] of Object.entries({ workers, threads, maxQueue: options.maxQueue ?? DEFAULT_MAX_QUEUE })) {
       if (Number.isSafeInteger(value) && value >= 1) continue;
-      throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `session.${name} must be a whole number from 1 up, not ${value}.`);
+      throw new InferkvError(
+        'ERR_INFERKV_CONFIG_INVALID',
+        `session.${name} must be a whole number from 1 up, not ${value}.`,
+      );
     }
     // Fails here, with the line that installs it, rather than in a thread.
     void this.version;

@@ -81,12 +81,7 @@ export function constant(
 }
 
 /** A constant whose bytes lie in a file beside the model (ONNX external data). */
-export function externalConstant(
-  name: string,
-  type: ElementType,
-  shape: readonly number[],
-  location: string,
-): Message {
+export function externalConstant(name: string, type: ElementType, shape: readonly number[], location: string): Message {
   const EXTERNAL = 1;
   return message(
     packedInts(1, shape),
@@ -99,13 +94,8 @@ export function externalConstant(
 
 /** An input or an output of a graph. */
 export function value(name: string, type: ElementType, shape: readonly Dimension[]): Message {
-  const dimensions = shape.map((size) =>
-    nested(1, typeof size === 'number' ? int(1, size) : bytes(2, size)),
-  );
-  const tensorType = message(
-    int(1, ELEMENT_TYPES[type]),
-    nested(2, message(...dimensions)),
-  );
+  const dimensions = shape.map((size) => nested(1, typeof size === 'number' ? int(1, size) : bytes(2, size)));
+  const tensorType = message(int(1, ELEMENT_TYPES[type]), nested(2, message(...dimensions)));
   return message(bytes(1, name), nested(2, nested(1, tensorType)));
 }
 
@@ -127,12 +117,7 @@ export function model(parts: GraphParts): Message {
     ...parts.inputs.map((each) => nested(11, each)),
     ...parts.outputs.map((each) => nested(12, each)),
   );
-  return message(
-    int(1, IR_VERSION),
-    bytes(2, 'inferkv'),
-    nested(7, graph),
-    nested(8, int(2, OPSET)),
-  );
+  return message(int(1, IR_VERSION), bytes(2, 'inferkv'), nested(7, graph), nested(8, int(2, OPSET)));
 }
 
 /** Writes a model to a file, chunk by chunk. */

@@ -73,7 +73,10 @@ export class OrtRunner {
       results = await this.#session.run(feeds, this.#fetches(request.outputs, targets));
     }
     const computeMs = performance.now() - start;
-    const outputs = request.outputs.map((name): NamedTensor => [name, targets.get(name) ?? fromOrt(name, results[name])]);
+    const outputs = request.outputs.map((name): NamedTensor => [
+      name,
+      targets.get(name) ?? fromOrt(name, results[name]),
+    ]);
     if (learnt === undefined || request.outputs.some((name) => !learnt.has(name))) this.#learn(signature, outputs);
     return { reply: { kind: 'done', outputs, computeMs }, transfer: transferable(outputs) };
   }
@@ -96,7 +99,8 @@ export class OrtRunner {
       const known = declared ?? (this.#unforeseeable.has(name) ? undefined : learnt?.get(name));
       if (known === undefined || elementCount(known) === 0) continue;
       if (declared === undefined) foreseen.push(name);
-      const data = fitting(into.get(name), type, known) ?? numericView(type, known, new ArrayBuffer(byteLengthOf(type, known)));
+      const data =
+        fitting(into.get(name), type, known) ?? numericView(type, known, new ArrayBuffer(byteLengthOf(type, known)));
       targets.set(name, { type, shape: known, data });
     }
     return { targets, foreseen };
@@ -169,4 +173,3 @@ function sessionOptions(
     extra: { ...extra, session: { intra_op: { allow_spinning: '0' }, ...extra.session } },
   };
 }
-

@@ -12,10 +12,8 @@ export interface Message {
 }
 
 const WIRE_VARINT = 0;
-const WIRE_FIXED64 = 1;
 const WIRE_BYTES = 2;
 const WIRE_FIXED32 = 5;
-const MAX_VARINT_BYTES = 10;
 
 const text = new TextEncoder();
 
@@ -71,54 +69,4 @@ export function nested(number: number, value: Message): Message {
 /** A repeated field of packed integers. */
 export function packedInts(number: number, values: readonly number[]): Message {
   return nested(number, field(...values.map((value) => varint(BigInt(value)))));
-}
-
-/** One field as it was read: a number for varints, a view for bytes; fixed-width fields come as views of their bytes. */
-export interface Field {
-  readonly number: number;
-  readonly value: bigint | Uint8Array;
-}
-
-/** Thrown where bytes are not a protobuf message. */
-export class WireError extends Error {}
-
-/** Walks the fields of one message without copying; throws `WireError` where the bytes end early or make no sense. */
-export function* fields(data: Uint8Array): Generator<Field> {
-  let at = 0;
-  const readVarint = (): bigint => {
-    let value = 0n;
-    for (let i = 0; i < MAX_VARINT_BYTES; i++) {
-      const byte = data[at++];
-      if (byte === undefined) throw new WireError('a number is cut short');
-      value |= BigInt(byte & 0x7f) << BigInt(7 * i);
-      if (byte < 0x80) return value;
-    }
-    throw new WireError('a number is longer than ten bytes');
-  };
-  const take = (length: number): Uint8Array => {
-    if (length > data.byteLength - at) throw new WireError('a field is cut short');
-    const view = data.subarray(at, at + length);
-    at += length;
-    return view;
-  };
-  while (at < data.byteLength) {
-    const key = Number(readVarint());
-    const number = Math.floor(key / 8);
-    switch (key % 8) {
-      case WIRE_VARINT:
-        yield { number, value: readVarint() };
-        break;
-      case WIRE_FIXED64:
-        yield { number, value: take(8) };
-        break;
-      case WIRE_BYTES:
-        yield { number, value: take(Number(readVarint())) };
-        break;
-      case WIRE_FIXED32:
-        yield { number, value: take(4) };
-        break;
-      default:
-        throw new WireError(`wire type ${key % 8} is unknown`);
-    }
-  }
 }

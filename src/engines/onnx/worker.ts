@@ -20,9 +20,13 @@ async function verifiedBytes({ path, digest }: ArtifactFile): Promise<Uint8Array
   try {
     bytes = await readFile(path);
   } catch (error) {
-    throw new InferkvError('ERR_INFERKV_ARTIFACT_MISSING', `The model file ${path} cannot be read: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new InferkvError(
+      'ERR_INFERKV_ARTIFACT_MISSING',
+      `The model file ${path} cannot be read: ${messageOf(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
   if (hash('sha256', bytes) === digest) return bytes;
   throw new InferkvError(
@@ -58,7 +62,9 @@ async function answer(request: WorkerRequest): Promise<void> {
   invariant(parentPort !== null, 'the worker was started as a program');
   switch (request.kind) {
     case 'load':
-      parentPort.postMessage(await load(request).catch((error: unknown) => failure(error, 'ERR_INFERKV_ENGINE_FAILED')));
+      parentPort.postMessage(
+        await load(request).catch((error: unknown) => failure(error, 'ERR_INFERKV_ENGINE_FAILED')),
+      );
       return;
     case 'run':
       try {
