@@ -12,11 +12,11 @@ import { checkOptions, type CheckedOptions } from './config/schema.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
-import { CachedModel, modelTag, type CachedModelParts, type ModelStatus } from './inference/cached-model.ts';
+import { CachedModel, type CachedModelParts, type ModelStatus } from './inference/cached-model.ts';
 import { modelKey } from './inference/request-key.ts';
-import { ResultCache } from './inference/result-cache.ts';
+import { modelTag, ResultCache, type CachedIdentity } from './inference/result-cache.ts';
 import { wrapOrtSession, type OrtSessionLike, type WrappedOrtSession } from './inference/wrapped-ort.ts';
-import { WrappedEngine, WrappedSession, type SessionIdentity } from './inference/wrapped-session.ts';
+import { WrappedEngine, WrappedSession } from './inference/wrapped-session.ts';
 import { createArtifactReader, type ArtifactReader } from './models/artifacts.ts';
 import { Catalog } from './models/catalog.ts';
 import type { ModelSettings } from './models/model-settings.ts';
@@ -200,8 +200,8 @@ class ComposedCache implements InferenceCache {
       );
     }
     const digest = await this.#digestOf(options.artifact);
-    const identity: SessionIdentity = {
-      name: options.name ?? ('path' in options.artifact ? options.artifact.path : digest.slice(0, 12)),
+    const identity: CachedIdentity = {
+      model: options.name ?? ('path' in options.artifact ? options.artifact.path : digest.slice(0, 12)),
       modelKey: modelKey({
         artifactDigest: digest,
         engine: 'metadata' in session ? 'wrapped' : 'wrapped-onnxruntime',

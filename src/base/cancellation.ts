@@ -26,7 +26,7 @@ export function whenAborted(signal: AbortSignal | undefined, callback: (error: I
 /** A signal that ends with the caller's own or after `deadlineMs` (`ERR_INFERKV_DEADLINE`), and what frees its timer. */
 export interface Cancellation {
   readonly signal: AbortSignal | undefined;
-  dispose(): void;
+  readonly dispose: () => void;
 }
 
 const NOTHING_TO_DISPOSE = (): void => undefined;

@@ -166,7 +166,7 @@ function dataFault(type: TensorType, elements: number, data: unknown, shape: rea
 }
 
 /** A private copy: shares no bytes with the original. */
-export function copyTensor({ type, shape, data }: Tensor): Tensor {
+function copyTensor({ type, shape, data }: Tensor): Tensor {
   return {
     type,
     shape: [...shape],

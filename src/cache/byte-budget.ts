@@ -1,4 +1,5 @@
 import { InferkvError } from '../base/errors.ts';
+import { formatBytes } from '../base/bytes.ts';
 import { invariant } from '../base/assertions.ts';
 import { throwIfAborted, whenAborted } from '../base/cancellation.ts';
 
@@ -83,7 +84,7 @@ export class ByteBudget {
     if (bytes <= this.limitBytes) return;
     throw new InferkvError(
       'ERR_INFERKV_BUDGET_EXCEEDED',
-      `${bytes} bytes are needed and the whole budget is ${this.limitBytes}; raise the budget or use less.`,
+      `${formatBytes(bytes)} are needed and the whole budget is ${formatBytes(this.limitBytes)}; raise the budget or use less.`,
     );
   }
 

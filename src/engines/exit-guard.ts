@@ -16,19 +16,19 @@ let memory: ExitGuardMemory | undefined;
 /** The counter of this process; the first call installs the exit handler. For the thread that starts the workers. */
 export function exitGuardMemory(): ExitGuardMemory {
   if (memory !== undefined) return memory;
-  const guarded = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
-  memory = guarded;
+  const counter = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
+  memory = counter;
   process.on('exit', () => {
-    Atomics.store(guarded, EXITING, 1);
+    Atomics.store(counter, EXITING, 1);
     const until = performance.now() + MAX_EXIT_WAIT_MS;
     for (;;) {
-      const inside = Atomics.load(guarded, COUNT);
+      const inside = Atomics.load(counter, COUNT);
       const leftMs = until - performance.now();
       if (inside === 0 || leftMs <= 0) return;
-      Atomics.wait(guarded, COUNT, inside, leftMs);
+      Atomics.wait(counter, COUNT, inside, leftMs);
     }
   });
-  return guarded;
+  return counter;
 }
 
 /** Runs native code so that an exit waits for its end. For worker threads. */

@@ -3,7 +3,7 @@ import type { ResourceLimits } from 'node:worker_threads';
 import { systemClock, type Clock } from '../base/clock.ts';
 import { abortError, cancellation, whenAborted } from '../base/cancellation.ts';
 import { InferkvError } from '../base/errors.ts';
-import { isStrings, tensorBytes, type NumericData, type Tensor, type Tensors } from '../base/tensor.ts';
+import { isStrings, tensorBytes, type Tensor, type Tensors } from '../base/tensor.ts';
 import { computeScheduler, type ComputeScheduler } from './compute-scheduler.ts';
 import type { Artifact, RunOptions, RunResult, Session, SessionMetadata } from './engine.ts';
 import { checkInputs, checkOutputs, checkTargets } from './run-check.ts';
@@ -276,7 +276,7 @@ function placed([name, output]: NamedTensor, into: Tensors): Tensor {
   const { type, shape, data } = output;
   if (target === undefined || isStrings(data) || isStrings(target.data)) return output;
   if (target.type !== type || target.data.length < data.length) return output;
-  const view = target.data.subarray(0, data.length) as NumericData;
+  const view = target.data.subarray(0, data.length);
   const inPlace = data.buffer === view.buffer || data.buffer instanceof SharedArrayBuffer;
   if (!inPlace) (view as Uint8Array).set(data as Uint8Array);
   return { type, shape, data: view };

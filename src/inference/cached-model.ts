@@ -6,8 +6,16 @@ import type { Lease } from '../cache/partition.ts';
 import type { RunResult, SessionMetadata } from '../engines/engine.ts';
 import type { Catalog, ModelVersion } from '../models/catalog.ts';
 import type { Residency, Resident } from '../models/residency.ts';
-import { modelKey, type ModelKey } from './request-key.ts';
-import type { Answer, Computation, LeasedAnswer, RequestOptions, ResultCache } from './result-cache.ts';
+import { modelKey } from './request-key.ts';
+import {
+  modelTag,
+  type Answer,
+  type CachedIdentity,
+  type Computation,
+  type LeasedAnswer,
+  type RequestOptions,
+  type ResultCache,
+} from './result-cache.ts';
 
 /** What a cached model is made of. */
 export interface CachedModelParts {
@@ -46,9 +54,7 @@ export class CachedModel {
   /** The version asked for; the highest one if `undefined`. */
   readonly version: string | undefined;
   readonly #parts: CachedModelParts;
-  #computationFor:
-    | { readonly version: ModelVersion; readonly modelKey: ModelKey; readonly tags: readonly string[] }
-    | undefined;
+  #identity: (CachedIdentity & { readonly version: ModelVersion }) | undefined;
 
   constructor(name: string, version: string | undefined, parts: CachedModelParts) {
     this.name = name;
@@ -172,30 +178,31 @@ export class CachedModel {
   }
 
   #computation(version: ModelVersion, inputs: Tensors, options: RequestOptions): Computation {
-    const { settings, artifact, engine } = version;
-    if (this.#computationFor?.version !== version) {
-      this.#computationFor = {
-        version,
-        modelKey: modelKey({
-          artifactDigest: artifact.digest,
-          engine: engine.name,
-          engineVersion: engine.version,
-          sessionOptions: { threads: settings.session?.threads, engine: settings.session?.engine },
-        }),
-        tags: [modelTag(artifact.digest)],
-      };
-    }
-    const { modelKey: root, tags } = this.#computationFor;
-    const { enabled = true, ttlMs, maxEntryBytes } = settings.results ?? {};
+    const { enabled = true, ttlMs, maxEntryBytes } = version.settings.results ?? {};
     return {
-      model: this.name,
-      modelKey: root,
-      tags,
+      ...this.#identityOf(version),
       keeps: enabled,
       ttlMs,
       maxEntryBytes,
       run: (signal) => this.#run(version, inputs, options, signal),
     };
+  }
+
+  #identityOf(version: ModelVersion): CachedIdentity {
+    if (this.#identity?.version === version) return this.#identity;
+    const { artifact, engine, settings } = version;
+    this.#identity = {
+      version,
+      model: this.name,
+      modelKey: modelKey({
+        artifactDigest: artifact.digest,
+        engine: engine.name,
+        engineVersion: engine.version,
+        sessionOptions: { threads: settings.session?.threads, engine: settings.session?.engine },
+      }),
+      tags: [modelTag(artifact.digest)],
+    };
+    return this.#identity;
   }
 
   /** Runs the model; when it is resident the inputs are handed over before anything waits. */
@@ -209,11 +216,6 @@ export class CachedModel {
     if (lease !== undefined) return runOn(lease, inputs, options, signal);
     return this.#parts.residency.lease(version, signal).then((loaded) => runOn(loaded, inputs, options, signal));
   }
-}
-
-/** The tag of everything that was computed by a content. */
-export function modelTag(digest: string): string {
-  return `model:${digest}`;
 }
 
 async function runOn(

@@ -56,11 +56,22 @@ export interface LeasedAnswer extends Answer, Disposable {
   release(): void;
 }
 
-/** What an answer is computed by, and under which name it is kept. */
-export interface Computation {
+/** What tells a model's results from those of every other. */
+export interface CachedIdentity {
+  /** A name for people: in events and warnings. */
   readonly model: string;
   readonly modelKey: ModelKey;
+  /** Labels by which its results are let go together. */
   readonly tags: readonly string[];
+}
+
+/** The tag of everything that was computed by a content. */
+export function modelTag(digest: string): string {
+  return `model:${digest}`;
+}
+
+/** What an answer is computed by, and under which name it is kept. */
+export interface Computation extends CachedIdentity {
   /** `false` keeps nothing of this model. */
   readonly keeps: boolean;
   readonly ttlMs: number | undefined;

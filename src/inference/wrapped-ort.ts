@@ -1,6 +1,5 @@
 import { copyTensors, type Tensor, type Tensors } from '../base/tensor.ts';
-import type { SessionIdentity } from './wrapped-session.ts';
-import type { Answer, Computation, RequestOptions, ResultCache } from './result-cache.ts';
+import type { Answer, CachedIdentity, Computation, RequestOptions, ResultCache } from './result-cache.ts';
 
 /** A tensor of onnxruntime, as far as it is needed here. */
 export interface OrtTensorLike {
@@ -34,7 +33,7 @@ export type WrappedOrtSession<S extends OrtSessionLike> = S & {
  */
 export function wrapOrtSession<S extends OrtSessionLike>(
   session: S,
-  identity: SessionIdentity,
+  identity: CachedIdentity,
   results: ResultCache,
 ): WrappedOrtSession<S> {
   const plainRun = session.run.bind(session) as unknown as AnyRun;
@@ -48,7 +47,6 @@ export function wrapOrtSession<S extends OrtSessionLike>(
     const ortTensor = sample?.constructor as OrtTensorClass;
     const computation: Computation = {
       ...identity,
-      model: identity.name,
       keeps: true,
       ttlMs: undefined,
       maxEntryBytes: undefined,

@@ -8,24 +8,16 @@ import type {
   SessionMetadata,
   SessionOptions,
 } from '../engines/engine.ts';
-import { modelKey, type ModelKey } from './request-key.ts';
-import type { Computation, ResultCache } from './result-cache.ts';
-
-/** What tells a wrapped session's results from those of every other model. */
-export interface SessionIdentity {
-  /** A name for people: in events and warnings. */
-  readonly name: string;
-  readonly modelKey: ModelKey;
-  readonly tags: readonly string[];
-}
+import { modelKey } from './request-key.ts';
+import { modelTag, type CachedIdentity, type Computation, type ResultCache } from './result-cache.ts';
 
 /** A session whose results are kept; itself a session, with the same contract. */
 export class WrappedSession implements Session {
   readonly #session: Session;
-  readonly #identity: SessionIdentity;
+  readonly #identity: CachedIdentity;
   readonly #results: ResultCache;
 
-  constructor(session: Session, identity: SessionIdentity, results: ResultCache) {
+  constructor(session: Session, identity: CachedIdentity, results: ResultCache) {
     this.#session = session;
     this.#identity = identity;
     this.#results = results;
@@ -45,7 +37,6 @@ export class WrappedSession implements Session {
     if (into !== undefined) return this.#session.run(inputs, options);
     const computation: Computation = {
       ...this.#identity,
-      model: this.#identity.name,
       keeps: true,
       ttlMs: undefined,
       maxEntryBytes: undefined,
@@ -88,15 +79,15 @@ export class WrappedEngine implements Engine {
 
   async load(artifact: Artifact, options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
     const session = await this.#engine.load(artifact, options, signal);
-    const identity: SessionIdentity = {
-      name: artifact.path,
+    const identity: CachedIdentity = {
+      model: artifact.path,
       modelKey: modelKey({
         artifactDigest: artifact.digest,
         engine: this.#engine.name,
         engineVersion: this.#engine.version,
         sessionOptions: { threads: options.threads, engine: options.engine },
       }),
-      tags: [`model:${artifact.digest}`],
+      tags: [modelTag(artifact.digest)],
     };
     return new WrappedSession(session, identity, this.#results);
   }

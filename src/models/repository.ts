@@ -83,8 +83,8 @@ class FolderRepository implements Repository {
     if (typeof name !== 'string' || !NAME.test(name)) {
       throw new InferkvError(
         'ERR_INFERKV_MODEL_NAME_INVALID',
-        `${JSON.stringify(String(name)).slice(0, 160)} is no model name: use 1 to 128 letters, digits, ".", "_" or "-", with no dot in front.`,
-        { key: String(name) },
+        `${JSON.stringify(name).slice(0, 160)} is no model name: use 1 to 128 letters, digits, ".", "_" or "-", with no dot in front.`,
+        { key: name },
       );
     }
     const paths = await this.#paths(name);
@@ -144,7 +144,7 @@ class FolderRepository implements Repository {
       return new InferkvError('ERR_INFERKV_MODEL_NOT_FOUND', message, details);
     }
     const names = (await this.list()).map((listing) => listing.name);
-    const layout = `${join(this.#root, name, '1', MODEL_FILE + (this.#extensions[0] ?? ''))}`;
+    const layout = join(this.#root, name, '1', MODEL_FILE + (this.#extensions[0] ?? ''));
     const there =
       names.length === 0
         ? `The repository ${this.#root} holds no model`

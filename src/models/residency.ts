@@ -1,3 +1,4 @@
+import { formatBytes } from '../base/bytes.ts';
 import { messageOf, InferkvError, isInferkvError } from '../base/errors.ts';
 import type { Clock } from '../base/clock.ts';
 import type { HeapPartition } from '../cache/heap-partition.ts';
@@ -141,7 +142,7 @@ export class Residency {
     if (bytes <= budgetBytes) return;
     throw new InferkvError(
       'ERR_INFERKV_BUDGET_EXCEEDED',
-      `The model "${name}" needs about ${bytes} bytes and the budget of the partition models is ${budgetBytes}; raise partitions.models.budgetBytes.`,
+      `The model "${name}" needs about ${formatBytes(bytes)} and the budget of the partition models is ${formatBytes(budgetBytes)}; raise partitions.models.budgetBytes.`,
       { key: name },
     );
   }

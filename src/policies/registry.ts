@@ -9,11 +9,10 @@ export type PolicyName = 'lru' | 'lfu' | 'gdsf';
 
 const policies: Readonly<Record<PolicyName, PolicyFactory>> = { lru, lfu, gdsf };
 
-/** Every policy there is. */
-export const policyNames: readonly PolicyName[] = Object.keys(policies) as PolicyName[];
+const policyNames: readonly PolicyName[] = Object.keys(policies) as PolicyName[];
 
 /** @throws InferkvError `ERR_INFERKV_POLICY_UNKNOWN`, which names those there are */
-export function policyNamed(name: string): PolicyFactory {
+function policyNamed(name: string): PolicyFactory {
   if (Object.hasOwn(policies, name)) return policies[name as PolicyName];
   throw new InferkvError(
     'ERR_INFERKV_POLICY_UNKNOWN',

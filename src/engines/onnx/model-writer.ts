@@ -41,12 +41,12 @@ const ATTRIBUTE_INTS = 7;
 const IR_VERSION = 8;
 const OPSET = 17;
 
-function attribute(name: string, value: Attribute): Message {
+function attribute(name: string, content: Attribute): Message {
   const named = bytes(1, name);
-  if (typeof value === 'number') return message(named, int(3, value), int(20, ATTRIBUTE_INT));
-  if (typeof value === 'string') return message(named, bytes(4, value), int(20, ATTRIBUTE_STRING));
-  if ('float' in value) return message(named, float(2, value.float), int(20, ATTRIBUTE_FLOAT));
-  return message(named, ...value.map((each) => int(8, each)), int(20, ATTRIBUTE_INTS));
+  if (typeof content === 'number') return message(named, int(3, content), int(20, ATTRIBUTE_INT));
+  if (typeof content === 'string') return message(named, bytes(4, content), int(20, ATTRIBUTE_STRING));
+  if ('float' in content) return message(named, float(2, content.float), int(20, ATTRIBUTE_FLOAT));
+  return message(named, ...content.map((each) => int(8, each)), int(20, ATTRIBUTE_INTS));
 }
 
 /** One node of a graph. */
@@ -61,17 +61,12 @@ export function node(
     ...outputs.map((name) => bytes(2, name)),
     bytes(3, outputs[0] ?? operator),
     bytes(4, operator),
-    ...Object.entries(attributes).map(([name, value]) => nested(5, attribute(name, value))),
+    ...Object.entries(attributes).map(([name, content]) => nested(5, attribute(name, content))),
   );
 }
 
 /** A constant of a graph; `data` is little-endian and is referred to, not copied. */
-export function constant(
-  name: string,
-  type: ElementType,
-  shape: readonly number[],
-  data: ArrayBufferView<ArrayBufferLike>,
-): Message {
+export function constant(name: string, type: ElementType, shape: readonly number[], data: ArrayBufferView): Message {
   return message(
     packedInts(1, shape),
     int(2, ELEMENT_TYPES[type]),

@@ -95,7 +95,7 @@ export class OrtRunner {
     const foreseen: string[] = [];
     for (const { name, type, shape } of this.metadata.outputs) {
       if (!request.outputs.includes(name) || type === 'string' || ELEMENT_BYTES[type] < 1) continue;
-      const declared = shape.every((size) => typeof size === 'number') ? (shape as Shape) : undefined;
+      const declared = shape.every((size) => typeof size === 'number') ? shape : undefined;
       const known = declared ?? (this.#unforeseeable.has(name) ? undefined : learnt?.get(name));
       if (known === undefined || elementCount(known) === 0) continue;
       if (declared === undefined) foreseen.push(name);
@@ -124,7 +124,7 @@ export class OrtRunner {
   }
 
   #toOrt({ type, shape, data }: Tensor): OrtTensor {
-    return new this.#ort.Tensor(type, data as Float32Array, shape) as OrtTensor;
+    return new this.#ort.Tensor(type, data as Float32Array, shape);
   }
 }
 
@@ -132,7 +132,7 @@ export class OrtRunner {
 function fitting(target: Tensor | undefined, type: Tensor['type'], shape: Shape): NumericData | undefined {
   if (target === undefined || target.type !== type || isStrings(target.data)) return undefined;
   const count = elementCount(shape);
-  return target.data.length < count ? undefined : (target.data.subarray(0, count) as NumericData);
+  return target.data.length < count ? undefined : target.data.subarray(0, count);
 }
 
 function fromOrt(name: string, result: OnnxValue | undefined): Tensor {
@@ -140,7 +140,7 @@ function fromOrt(name: string, result: OnnxValue | undefined): Tensor {
   if (!isTensorType(type) || dims === undefined || data === undefined) {
     throw new InferkvError('ERR_INFERKV_ENGINE_FAILED', `The output "${name}" is no tensor of a known type.`);
   }
-  return { type, shape: dims, data: data as Tensor['data'] };
+  return { type, shape: dims, data };
 }
 
 function transferable(outputs: readonly NamedTensor[]): ArrayBuffer[] {

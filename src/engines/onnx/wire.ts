@@ -18,26 +18,26 @@ const WIRE_FIXED32 = 5;
 const text = new TextEncoder();
 
 function varint(value: bigint): Uint8Array {
-  const bytes: number[] = [];
+  const encoded: number[] = [];
   // Negative numbers are ten bytes of two's complement, as the format asks.
   let rest = BigInt.asUintN(64, value);
   while (rest > 0x7fn) {
-    bytes.push(Number(rest & 0x7fn) | 0x80);
+    encoded.push(Number(rest & 0x7fn) | 0x80);
     rest >>= 7n;
   }
-  bytes.push(Number(rest));
-  return Uint8Array.from(bytes);
+  encoded.push(Number(rest));
+  return Uint8Array.from(encoded);
 }
 
-function tag(field: number, wireType: number): Uint8Array {
-  return varint(BigInt((field << 3) | wireType));
+function tag(number: number, wireType: number): Uint8Array {
+  return varint(BigInt((number << 3) | wireType));
 }
 
 /** Joins fields to one message. */
 export function message(...fields: readonly Message[]): Message {
   return {
-    chunks: fields.flatMap((field) => field.chunks),
-    byteLength: fields.reduce((sum, field) => sum + field.byteLength, 0),
+    chunks: fields.flatMap(({ chunks }) => chunks),
+    byteLength: fields.reduce((sum, { byteLength }) => sum + byteLength, 0),
   };
 }
 

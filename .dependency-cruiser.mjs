@@ -1,0 +1,80 @@
+/** Imports go down only: what each folder of src/ may import, besides itself. Everything not named here is a violation. */
+const MAY_IMPORT = {
+  base: [],
+  telemetry: ['base'],
+  policies: ['base'],
+  cache: ['base', 'telemetry', 'policies'],
+  engines: ['base', 'telemetry'],
+  models: ['base', 'telemetry', 'cache', 'engines'],
+  inference: ['base', 'telemetry', 'cache', 'engines', 'models'],
+  config: ['base', 'models'],
+  demo: ['base', 'engines'],
+  cli: ['base', 'telemetry', 'config', 'compose.ts', 'demo', 'engines'],
+  'compose.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'engines', 'models', 'inference'],
+  'index.ts': ['base', 'telemetry', 'compose.ts', 'policies', 'cache', 'engines', 'models', 'inference'],
+};
+
+/** Packages that only these files may import, as they are optional, heavy, or both. */
+const ONLY_FROM = {
+  'onnxruntime-node': '^src/engines/onnx/(peer|runner)[.]ts$',
+  sharp: '^src/demo/image[.]ts$',
+  commander: '^src/cli/',
+};
+
+const layers = Object.entries(MAY_IMPORT).map(([from, others]) => ({
+  name: `imports-go-down-from-${from}`,
+  comment: `src/${from} may import only: ${[from, ...others].join(', ')} (ARCHITECTURE.md).`,
+  severity: 'error',
+  from: { path: `^src/${from}` },
+  to: { path: '^src/', pathNot: `^src/(${[from, ...others].join('|')})(/|$)` },
+}));
+
+const packages = Object.entries(ONLY_FROM).map(([name, files]) => ({
+  name: `${name}-has-one-door`,
+  severity: 'error',
+  from: { path: '^src/', pathNot: [files, '[.]test[.]ts$'] },
+  to: { path: `node_modules/${name}/` },
+}));
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+export default {
+  forbidden: [
+    ...layers,
+    ...packages,
+    {
+      name: 'every-folder-has-its-place',
+      comment: 'A new folder of src/ needs a line in the table of .dependency-cruiser.mjs.',
+      severity: 'error',
+      from: { path: '^src/', pathNot: `^src/(${Object.keys(MAY_IMPORT).join('|')})(/|$)` },
+      to: {},
+    },
+    {
+      name: 'no-circles',
+      severity: 'error',
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'front-doors-stand-alone',
+      comment: 'What callers hold (a cached model, a wrapped session) builds on the result cache, not on each other.',
+      severity: 'error',
+      from: { path: '^src/inference/(cached-model|wrapped-ort|wrapped-session)[.]ts$' },
+      to: { path: '^src/inference/(cached-model|wrapped-ort|wrapped-session)[.]ts$' },
+    },
+    {
+      name: 'nothing-published-needs-a-test',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '[.]test[.]ts$' },
+      to: { path: ['^(test|benchmarks|scripts)/', '[.]test[.]ts$'] },
+    },
+    { name: 'everything-resolves', severity: 'error', from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '[.]test[.]ts$' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    combinedDependencies: true,
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'] },
+  },
+};

@@ -1,0 +1,34 @@
+#!/bin/sh
+# Everything that the tests need, on Debian or Ubuntu with Node and npm: system packages, then the packages of the
+# lockfile (which bring the Node that every npm script runs on). Safe to run again.
+set -eu
+cd "$(dirname "$0")/.."
+
+# onnxruntime-node's library is C++ and links the system's runtime.
+packages="libstdc++6"
+
+missing=""
+if command -v dpkg-query >/dev/null 2>&1; then
+  for package in $packages; do
+    state=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+    [ "$state" = "install ok installed" ] || missing="$missing $package"
+  done
+else
+  echo "setup: this is not Debian or Ubuntu; make sure that these are there: $packages"
+fi
+
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" = 0 ]; then
+    as_root=""
+  elif command -v sudo >/dev/null 2>&1; then
+    as_root="sudo"
+  else
+    echo "setup: these packages are missing and only root can install them: apt-get install$missing" >&2
+    exit 1
+  fi
+  $as_root apt-get update -q
+  # shellcheck disable=SC2086 # a list of names
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+fi
+
+npm ci
