@@ -23,7 +23,13 @@ export class SessionWorker {
 
   constructor(entry: URL, resourceLimits: ResourceLimits = {}) {
     const workerData: WorkerData = { exitGuard: exitGuardMemory() };
-    this.#thread = new Worker(entry, { workerData, resourceLimits, name: 'inferkv session' });
+    this.#thread = new Worker(entry, {
+      workerData,
+      resourceLimits,
+      name: 'inferkv session',
+      // What the program was started with is not meant for this file: `--input-type`, say, would keep it from starting.
+      execArgv: [],
+    });
     this.#thread.on('message', (reply: WorkerReply) => this.#onReply(reply));
     this.#thread.on('messageerror', (error) => this.#onLoss('sent what cannot be read', error));
     this.#thread.on('error', (error) => this.#onLoss(`failed: ${messageOf(error)}`, error));
