@@ -158,7 +158,6 @@ export class HeapPartition<V> implements Partition<V> {
     };
   }
 
-  /** Takes everything out and waits until it is freed; leased values are freed when their leases end. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const holding of this.#index.values()) this.#leave(holding, 'removed');

@@ -106,4 +106,6 @@ export interface Partition<V> extends AsyncDisposable {
   /** Takes out every entry with that tag; gives their number. */
   invalidateTag(tag: string): number;
   stats(): PartitionStats;
+  /** Takes everything out and waits until it is freed; leased values are freed when their leases end. */
+  close(): Promise<void>;
 }
