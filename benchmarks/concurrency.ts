@@ -130,8 +130,8 @@ async function loopGaps(folder: string, forMs: number): Promise<readonly number[
       last = now;
     }
   };
-  const repeat = async (run: () => Promise<unknown>): Promise<void> => {
-    while (performance.now() < until) await run();
+  const repeat = async (request: () => Promise<unknown>): Promise<void> => {
+    while (performance.now() < until) await request();
   };
   let serial = 0;
   await Promise.all([
