@@ -65,7 +65,7 @@ const CONSTRUCTORS: Readonly<Record<Exclude<TensorType, 'string'>, NumericConstr
   int64: BigInt64Array,
   uint64: BigUint64Array,
   bool: Uint8Array,
-  int4: Int8Array,
+  int4: Uint8Array,
   uint4: Uint8Array,
 };
 

@@ -15,7 +15,7 @@ export interface DemoRepositoryOptions {
 }
 
 // Goes up whenever the same seed would give another file.
-const GENERATION = 1;
+const GENERATION = 2;
 const SEED = 50;
 const MODEL_NAME = 'resnet50';
 

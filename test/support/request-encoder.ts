@@ -86,7 +86,7 @@ export function plainEncoding(model: Uint8Array, request: RequestIdentity): Buff
     u8(1),
     plain(outputs === undefined ? null : [...new Set(outputs)].toSorted()),
     u8(2),
-    plain(parameters as PlainValue),
+    plain(parameters),
     u8(3),
     text(tenant),
     u8(4),

@@ -22,6 +22,8 @@ export const ELEMENT_TYPES = {
   float64: 11,
   uint32: 12,
   uint64: 13,
+  uint4: 21,
+  int4: 22,
 } as const;
 
 /** An element type that the writer can name. */
@@ -38,8 +40,9 @@ const ATTRIBUTE_INT = 2;
 const ATTRIBUTE_STRING = 3;
 const ATTRIBUTE_INTS = 7;
 
-const IR_VERSION = 8;
-const OPSET = 17;
+// The first versions that have every element type.
+const IR_VERSION = 10;
+const OPSET = 21;
 
 function attribute(name: string, content: Attribute): Message {
   const named = bytes(1, name);

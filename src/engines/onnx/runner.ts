@@ -23,6 +23,8 @@ export interface RunReply {
 
 type Shape = readonly number[];
 
+const LOG_FATAL = 4;
+
 /** Bound of the memory of output shapes, by shapes of inputs; past it the oldest goes. */
 const MAX_LEARNT = 64;
 
@@ -124,7 +126,10 @@ export class OrtRunner {
   }
 
   #toOrt({ type, shape, data }: Tensor): OrtTensor {
-    return new this.#ort.Tensor(type, data as Float32Array, shape);
+    if (type !== 'float16' || isStrings(data)) return new this.#ort.Tensor(type, data as Float32Array, shape);
+    // The binding takes the bytes of a Float16Array for none, so it gets them as what it knows, under the right name.
+    const bits = new Uint16Array(data.buffer, data.byteOffset, data.length);
+    return Object.assign(new this.#ort.Tensor('uint16', bits, shape), { type });
   }
 }
 
@@ -165,6 +170,8 @@ function sessionOptions(
 ): InferenceSession.SessionOptions {
   const { extra = {}, ...rest } = engine as { extra?: { session?: object } };
   return {
+    // What goes wrong is thrown; it need not be written to standard error as well.
+    logSeverityLevel: LOG_FATAL,
     ...rest,
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
