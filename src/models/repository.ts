@@ -1,5 +1,6 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
+import { inspect } from 'node:util';
 
 import { InferkvError, messageOf } from '../base/errors.ts';
 import { modelSettingsSchema, type ModelSettings } from './model-settings.ts';
@@ -83,7 +84,7 @@ class FolderRepository implements Repository {
     if (typeof name !== 'string' || !NAME.test(name)) {
       throw new InferkvError(
         'ERR_INFERKV_MODEL_NAME_INVALID',
-        `${JSON.stringify(name).slice(0, 160)} is no model name: use 1 to 128 letters, digits, ".", "_" or "-", with no dot in front.`,
+        `${inspect(name).slice(0, 160)} is no model name: use 1 to 128 letters, digits, ".", "_" or "-", with no dot in front.`,
         { key: name },
       );
     }
