@@ -94,7 +94,7 @@ export class Residency {
 
   /** Bytes a loaded version is charged with; `undefined` if it is not loaded. */
   sizeBytes(version: ModelVersion): number | undefined {
-    return this.#partition.peek(version.key)?.session.sizeBytes;
+    return this.isResident(version) ? this.#learntBytes.get(version.artifact.digest) : undefined;
   }
 
   isPinned(version: ModelVersion): boolean {
@@ -152,27 +152,30 @@ export class Residency {
     const start = this.#clock.now();
     const session = await loadSession(engine, version, signal);
     const loadMs = this.#clock.now() - start;
-    this.#learn(artifact.digest, session.sizeBytes);
+    const sizeBytes = this.#learn(artifact.digest, session.sizeBytes);
     tell('inferkv:model.loaded', () => ({
       model: version.name,
       version: version.version,
       digest: artifact.digest,
       loadMs,
-      sizeBytes: session.sizeBytes,
+      sizeBytes,
     }));
     if (settings.pinned === true) queueMicrotask(() => void this.pin(version).catch(() => undefined));
     return {
       value: { session, version, closed: Promise.withResolvers<void>() },
-      sizeBytes: session.sizeBytes,
+      sizeBytes,
       costMs: loadMs,
     };
   }
 
-  #learn(digest: string, sizeBytes: number): void {
+  /** The most that a content was ever seen to take: a session knows only its own runs, and none right after its load. */
+  #learn(digest: string, countedBytes: number): number {
+    const sizeBytes = Math.max(countedBytes, this.#learntBytes.get(digest) ?? 0);
     this.#learntBytes.delete(digest);
     this.#learntBytes.set(digest, sizeBytes);
     const [oldest] = this.#learntBytes.keys();
     if (this.#learntBytes.size > MAX_LEARNT && oldest !== undefined) this.#learntBytes.delete(oldest);
+    return sizeBytes;
   }
 
   /** A lease that corrects the accounting when it ends, and starts the wait for the next use. */
@@ -180,10 +183,10 @@ export class Residency {
     if (lease === undefined) return undefined;
     this.#idleTimers.get(version.key)?.cancel();
     const release = (): void => {
+      const { digest } = version.artifact;
       const { sizeBytes } = resident.session;
-      if (sizeBytes !== this.#learntBytes.get(version.artifact.digest)) {
-        this.#learn(version.artifact.digest, sizeBytes);
-        this.#partition.resize(version.key, sizeBytes);
+      if (sizeBytes > (this.#learntBytes.get(digest) ?? 0)) {
+        this.#partition.resize(version.key, this.#learn(digest, sizeBytes));
       }
       lease.release();
       this.#waitForUse(version);
