@@ -180,8 +180,7 @@ class ComposedCache implements InferenceCache {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#residency.close();
-    await this.#models.close();
+    await this.#residency.close();
     await this.#results.close();
   }
 

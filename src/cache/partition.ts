@@ -39,7 +39,7 @@ export interface Loaded<V> extends Omit<EntryFacts, 'costMs'> {
   readonly keep?: boolean;
 }
 
-/** How `fetch` came by its value: `hit` it lay here, `miss` it was loaded for this caller, `joined` another caller's load served this one too. */
+/** How `fetch` came by its value: `hit` it lay here, `miss` it was loaded for this caller, `joined` another caller's load served this one too. Each load is one caller's miss: the first of those who still wait. */
 export type FetchStatus = 'hit' | 'miss' | 'joined';
 
 /** What `fetch` gives. */

@@ -55,6 +55,8 @@ export class Residency {
   readonly #keepAliveMs: number;
   readonly #learntBytes = new Map<string, number>();
   readonly #pins = new Map<string, Lease<Resident>>();
+  /** Settle when a session that is loaded, or being loaded, is closed. */
+  readonly #unfinished = new Set<Promise<void>>();
   readonly #idleTimers = new Map<string, { cancel(): void }>();
 
   constructor({ catalog, partition, clock, keepAliveMs = Number.POSITIVE_INFINITY }: ResidencyOptions) {
@@ -124,12 +126,14 @@ export class Residency {
     await resident?.closed.promise;
   }
 
-  /** Lets pins and timers go; the partition is closed by its owner. */
-  close(): void {
+  /** Lets pins and timers go and takes everything out; settles when runs and loads under way have ended and all is free. */
+  async close(): Promise<void> {
     for (const timer of this.#idleTimers.values()) timer.cancel();
     this.#idleTimers.clear();
     for (const pin of this.#pins.values()) pin.release();
     this.#pins.clear();
+    await this.#partition.close();
+    while (this.#unfinished.size > 0) await Promise.all(this.#unfinished);
   }
 
   #reserveBytes({ artifact, settings }: ModelVersion): number {
@@ -150,7 +154,11 @@ export class Residency {
   async #load(version: ModelVersion, signal: AbortSignal): Promise<Loaded<Resident>> {
     const { engine, artifact, settings } = version;
     const start = this.#clock.now();
-    const session = await loadSession(engine, version, signal);
+    const closed = this.#awaitedClosing();
+    const session = await loadSession(engine, version, signal).catch((error: unknown) => {
+      closed.resolve();
+      throw error;
+    });
     const loadMs = this.#clock.now() - start;
     const sizeBytes = this.#learn(artifact.digest, session.sizeBytes);
     tell('inferkv:model.loaded', () => ({
@@ -162,10 +170,17 @@ export class Residency {
     }));
     if (settings.pinned === true) queueMicrotask(() => void this.pin(version).catch(() => undefined));
     return {
-      value: { session, version, closed: Promise.withResolvers<void>() },
+      value: { session, version, closed },
       sizeBytes,
       costMs: loadMs,
     };
+  }
+
+  #awaitedClosing(): PromiseWithResolvers<void> {
+    const closed = Promise.withResolvers<void>();
+    this.#unfinished.add(closed.promise);
+    void closed.promise.then(() => this.#unfinished.delete(closed.promise));
+    return closed;
   }
 
   /** The most that a content was ever seen to take: a session knows only its own runs, and none right after its load. */
