@@ -77,9 +77,9 @@ describe('artifacts', () => {
   it('are read again only when something about the file changed', async () => {
     const path = folder.write('c.onnx', 'first');
     const first = await reader.read(path);
-    const before = asked;
+    const askedBefore = asked;
     assert.equal(await reader.read(path), first);
-    assert.equal(asked, before);
+    assert.equal(asked, askedBefore);
     // Another time of the last change makes it read again, the same bytes give the same name.
     utimesSync(path, 1, 1);
     const second = await reader.read(path);

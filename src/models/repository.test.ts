@@ -98,7 +98,7 @@ describe('a model repository', () => {
     for (const name of names)
       await rejects(repository.resolve(name), 'ERR_INFERKV_MODEL_NAME_INVALID', /no model name/);
     for (const name of [undefined, null, 5, {}]) {
-      await rejects(repository.resolve(name as unknown as string), 'ERR_INFERKV_MODEL_NAME_INVALID', /no model name/);
+      await rejects(repository.resolve(name as string), 'ERR_INFERKV_MODEL_NAME_INVALID', /no model name/);
     }
   });
 

@@ -363,8 +363,8 @@ function describeLife(open: Open): void {
 
   it('counts the bytes it takes, more after a larger run', async () => {
     const session = await open(scaling(1));
-    const before = session.sizeBytes;
+    const atFirst = session.sizeBytes;
     await session.run({ x: floats(...Array.from({ length: 10_000 }, () => 1)) });
-    assert.ok(session.sizeBytes >= before + 40_000, `${session.sizeBytes} after ${before}`);
+    assert.ok(session.sizeBytes >= atFirst + 40_000, `${session.sizeBytes} after ${atFirst}`);
   });
 }
