@@ -12,7 +12,12 @@ import { checkOptions, type CheckedOptions } from './config/schema.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
-import { CachedModel, type CachedModelParts, type ModelStatus } from './inference/cached-model.ts';
+import {
+  CachedModel,
+  type CachedModelParts,
+  type ModelStatus,
+  type UnreadableModel,
+} from './inference/cached-model.ts';
 import { modelKey } from './inference/request-key.ts';
 import { modelTag, ResultCache, type CachedIdentity } from './inference/result-cache.ts';
 import { wrapOrtSession, type OrtSessionLike, type WrappedOrtSession } from './inference/wrapped-ort.ts';
@@ -74,8 +79,8 @@ export interface WrapOptions {
 export interface InferenceCache extends AsyncDisposable {
   /** A handle to a model of the repository; nothing is loaded before it is used. */
   model(name: string, options?: { readonly version?: string }): CachedModel;
-  /** What the repository holds, and where each model stands. */
-  models(): Promise<readonly ModelStatus[]>;
+  /** What the repository holds, and where each model stands; one that cannot be read is listed with what is wrong. */
+  models(): Promise<readonly (ModelStatus | UnreadableModel)[]>;
   /** Keeps the results of every model that an engine loads; gives an engine. */
   wrap(engine: Engine): Engine;
   /** Keeps the results of a session that somebody else holds; gives a session of the same kind. */
@@ -158,10 +163,17 @@ class ComposedCache implements InferenceCache {
     return new CachedModel(name, version, this.#parts);
   }
 
-  async models(): Promise<readonly ModelStatus[]> {
+  async models(): Promise<readonly (ModelStatus | UnreadableModel)[]> {
     const listed = await this.#repository.list();
+    const versions = listed.flatMap(({ name, versions: each }) => each.map((version) => ({ name, version })));
     return Promise.all(
-      listed.flatMap(({ name, versions }) => versions.map((version) => this.model(name, { version }).status())),
+      versions.map(async ({ name, version }) => {
+        try {
+          return await this.model(name, { version }).status();
+        } catch (fault) {
+          return { name, version, resident: false, fault } as const;
+        }
+      }),
     );
   }
 
@@ -169,6 +181,9 @@ class ComposedCache implements InferenceCache {
   wrap(session: Session, options: WrapOptions): Promise<Session>;
   wrap<S extends OrtSessionLike>(session: S, options: WrapOptions): Promise<WrappedOrtSession<S>>;
   wrap(wrapped: Engine | Session | OrtSessionLike, options?: WrapOptions): Engine | Promise<Session | OrtSessionLike> {
+    if (typeof wrapped !== 'object' || wrapped === null) {
+      throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', 'wrap() takes an engine or a session.');
+    }
     if ('load' in wrapped) return new WrappedEngine(wrapped, this.#resultCache);
     return this.#wrapSession(wrapped, options);
   }

@@ -15,7 +15,7 @@ export {
   type Tensors,
   type TensorType,
 } from './base/tensor.ts';
-export type { CachedModel, ModelStatus } from './inference/cached-model.ts';
+export type { CachedModel, ModelStatus, UnreadableModel } from './inference/cached-model.ts';
 export type { Answer, CacheMode, CacheReport, LeasedAnswer, RequestOptions } from './inference/result-cache.ts';
 export type { OrtSessionLike, OrtTensors, WrappedOrtSession } from './inference/wrapped-ort.ts';
 export type { ModelSettings } from './models/model-settings.ts';

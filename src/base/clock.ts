@@ -6,11 +6,14 @@ export interface Clock {
   after(delayMs: number, callback: () => void): { cancel(): void };
 }
 
+// Beyond this a timer fires at once; nobody waits for 24 days, so it may as well stand for ever.
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** The machine's monotonic clock. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   after(delayMs, callback) {
-    const timer = setTimeout(callback, delayMs);
+    const timer = setTimeout(callback, Math.min(delayMs, MAX_TIMER_MS));
     timer.unref();
     return { cancel: () => clearTimeout(timer) };
   },

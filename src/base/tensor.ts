@@ -174,6 +174,19 @@ function copyTensor({ type, shape, data }: Tensor): Tensor {
   };
 }
 
+/** Whether other threads can write to a tensor. */
+export function isShared({ data }: Tensor): boolean {
+  return !isStrings(data) && data.buffer instanceof SharedArrayBuffer;
+}
+
+/** The same tensors with private copies of those that other threads can write to. */
+export function unshared(tensors: Tensors): Tensors {
+  if (!Object.values(tensors).some(isShared)) return tensors;
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, each]) => [name, isShared(each) ? copyTensor(each) : each]),
+  );
+}
+
 /** Private copies of all. */
 export function copyTensors(tensors: Tensors): Tensors {
   return Object.fromEntries(Object.entries(tensors).map(([name, each]) => [name, copyTensor(each)]));

@@ -1,4 +1,4 @@
-import { isStrings, numericView, type NumericData, type Tensor, type Tensors } from '../base/tensor.ts';
+import { isShared, isStrings, numericView, type Tensor, type Tensors } from '../base/tensor.ts';
 
 const MIN_SLAB_BYTES = 4096;
 const MAX_RETAINED_BYTES = 64 * 1024 * 1024;
@@ -48,10 +48,6 @@ export interface Staged {
   release(): void;
 }
 
-function isShared(data: NumericData): boolean {
-  return data.buffer instanceof SharedArrayBuffer;
-}
-
 /**
  * Makes tensors readable for another thread. What lies in shared memory goes by reference; the rest is copied once, now,
  * so that a caller who changes an array afterwards changes nothing here.
@@ -59,8 +55,9 @@ function isShared(data: NumericData): boolean {
 export function stage(tensors: Tensors, pool: SlabPool): Staged {
   const entries = Object.entries(tensors);
   let bytes = 0;
-  for (const [, { data }] of entries) {
-    if (!isStrings(data) && !isShared(data)) bytes += Math.ceil(data.byteLength / ALIGNMENT) * ALIGNMENT;
+  for (const [, tensor] of entries) {
+    const { data } = tensor;
+    if (!isStrings(data) && !isShared(tensor)) bytes += Math.ceil(data.byteLength / ALIGNMENT) * ALIGNMENT;
   }
   const slab = bytes > 0 ? pool.take(bytes) : undefined;
   let at = 0;
@@ -68,7 +65,7 @@ export function stage(tensors: Tensors, pool: SlabPool): Staged {
     const { type, shape, data } = tensor;
     // Strings are cloned by the message itself, but only when it is sent; until then they are copied too.
     if (type === 'string' || isStrings(data)) return [name, { type, shape, data: [...(data as string[])] }];
-    if (slab === undefined || isShared(data)) return [name, tensor];
+    if (slab === undefined || isShared(tensor)) return [name, tensor];
     const copy = numericView(type, shape, slab, at);
     (copy as Uint8Array).set(data as Uint8Array);
     at += Math.ceil(data.byteLength / ALIGNMENT) * ALIGNMENT;

@@ -3,7 +3,7 @@ import type { ResourceLimits } from 'node:worker_threads';
 import { systemClock, type Clock } from '../base/clock.ts';
 import { abortError, cancellation, whenAborted } from '../base/cancellation.ts';
 import { InferkvError } from '../base/errors.ts';
-import { isStrings, tensorBytes, type Tensor, type Tensors } from '../base/tensor.ts';
+import { isShared, isStrings, tensorBytes, type Tensor, type Tensors } from '../base/tensor.ts';
 import { computeScheduler, type ComputeScheduler } from './compute-scheduler.ts';
 import type { Artifact, RunOptions, RunResult, Session, SessionMetadata } from './engine.ts';
 import { checkInputs, checkOutputs, checkTargets } from './run-check.ts';
@@ -230,9 +230,7 @@ export class WorkerSession implements Session {
       const worker = await seat.ready();
       await scheduler.acquire(threads, job.signal);
       try {
-        const into = Object.entries(job.into).filter(
-          ([name, each]) => isSharedTensor(each) && job.outputs.includes(name),
-        );
+        const into = Object.entries(job.into).filter(([name, each]) => isShared(each) && job.outputs.includes(name));
         const reply = await worker.ask({ kind: 'run', inputs: job.staged.tensors, outputs: job.outputs, into });
         if (job.signal?.aborted === true) job.reject(abortError(job.signal));
         else if (reply.kind === 'done') job.resolve(this.#resultOf(job, reply));
@@ -262,12 +260,8 @@ export class WorkerSession implements Session {
   }
 }
 
-function isSharedTensor({ data }: Tensor): boolean {
-  return !isStrings(data) && data.buffer instanceof SharedArrayBuffer;
-}
-
 function writesInPlace(into: Tensors): boolean {
-  return Object.values(into).some(isSharedTensor);
+  return Object.values(into).some(isShared);
 }
 
 /** An output where the caller wanted it, if it fits there; else as it came. */

@@ -42,6 +42,15 @@ export interface ModelStatus {
   readonly fault: unknown;
 }
 
+/** A model of the repository that cannot be read. */
+export interface UnreadableModel {
+  readonly name: string;
+  readonly version: string;
+  readonly resident: false;
+  /** Why not. */
+  readonly fault: unknown;
+}
+
 // A file that changes under a load is read anew; one that never stops changing is given up.
 const MAX_TRIES = 3;
 
@@ -65,7 +74,7 @@ export class CachedModel {
   /**
    * Answers from the cache, or runs the model.
    *
-   * @param inputs tensors by name; read during the call and not afterwards, unless they lie in shared memory
+   * @param inputs tensors by name; read during the call and not afterwards, unless they lie in shared memory and the cache is bypassed
    * @returns outputs that are the receiver's own, and how they came about
    * @throws InferkvError `ERR_INFERKV_MODEL_*`, `ERR_INFERKV_INPUT_*`, `ERR_INFERKV_OUTPUT_UNKNOWN`, `ERR_INFERKV_ARTIFACT_*`,
    * `ERR_INFERKV_BUDGET_EXCEEDED`, `ERR_INFERKV_OVERLOADED`, `ERR_INFERKV_DEADLINE`, `ERR_INFERKV_ABORTED`, `ERR_INFERKV_WORKER_LOST`
@@ -143,7 +152,7 @@ export class CachedModel {
     const version = this.#parts.catalog.known(this.name, this.version);
     if (version !== undefined && this.#parts.residency.isResident(version)) {
       // Nothing waits before the key is computed and the inputs are staged, so they need no copy of their own here.
-      return answer(this.#computation(version, inputs, options), inputs, options).catch((error: unknown) => {
+      return answer(this.#computation(version, options), inputs, options).catch((error: unknown) => {
         if (!isStale(error)) throw error;
         return this.#slowRequest(inputs, options, answer);
       });
@@ -166,7 +175,7 @@ export class CachedModel {
       for (let tries = 1; ; tries++) {
         const version = await orAborted(catalog.find(this.name, this.version), signal);
         try {
-          return await answer(this.#computation(version, own, within), own, within);
+          return await answer(this.#computation(version, within), own, within);
         } catch (error) {
           if (!isStale(error) || tries === MAX_TRIES) throw error;
           await orAborted(catalog.refresh(this.name, this.version), signal);
@@ -177,14 +186,14 @@ export class CachedModel {
     }
   }
 
-  #computation(version: ModelVersion, inputs: Tensors, options: RequestOptions): Computation {
+  #computation(version: ModelVersion, options: RequestOptions): Computation {
     const { enabled = true, ttlMs, maxEntryBytes } = version.settings.results ?? {};
     return {
       ...this.#identityOf(version),
       keeps: enabled,
       ttlMs,
       maxEntryBytes,
-      run: (signal) => this.#run(version, inputs, options, signal),
+      run: (inputs, signal) => this.#run(version, inputs, options, signal),
     };
   }
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { throwIfAborted, cancellation } from '../base/cancellation.ts';
 import { InferkvError } from '../base/errors.ts';
-import { copyTensors, tensorBytes, tensorFault, type Tensors } from '../base/tensor.ts';
+import { copyTensors, tensorBytes, tensorFault, unshared, type Tensors } from '../base/tensor.ts';
 import type { FetchStatus, Key, Lease, Loaded, Partition, TierName } from '../cache/partition.ts';
 import type { RunResult } from '../engines/engine.ts';
 import { tell } from '../telemetry/channels.ts';
@@ -76,8 +76,8 @@ export interface Computation extends CachedIdentity {
   readonly keeps: boolean;
   readonly ttlMs: number | undefined;
   readonly maxEntryBytes: number | undefined;
-  /** Runs the model; reads the inputs before it first waits. */
-  run(signal: AbortSignal | undefined): Promise<RunResult>;
+  /** Runs the model on the inputs that the key was made of; takes what is not shared memory before it first waits. */
+  run(inputs: Tensors, signal: AbortSignal | undefined): Promise<RunResult>;
 }
 
 /** Reports a lease that was collected without having been released. It frees nothing: its bytes may still be read. */
@@ -107,7 +107,8 @@ export class ResultCache {
   /** The answer in private copies. */
   async answer(computation: Computation, inputs: Tensors, options: RequestOptions): Promise<Answer> {
     const start = this.#clock.now();
-    if (!computation.keeps || options.cache === 'bypass') return this.#bypass(computation, options, start);
+    checkRequest(options);
+    if (!computation.keeps || options.cache === 'bypass') return this.#bypass(computation, inputs, options, start);
     const fetched = await this.#fetch(computation, inputs, options);
     const { lease } = fetched;
     try {
@@ -121,8 +122,9 @@ export class ResultCache {
   /** The answer as it lies in the cache, until released. */
   async lease(computation: Computation, inputs: Tensors, options: RequestOptions): Promise<LeasedAnswer> {
     const start = this.#clock.now();
+    checkRequest(options);
     if (!computation.keeps || options.cache === 'bypass') {
-      const answer = await this.#bypass(computation, options, start);
+      const answer = await this.#bypass(computation, inputs, options, start);
       return { ...answer, release: () => undefined, [Symbol.dispose]: () => undefined };
     }
     const fetched = await this.#fetch(computation, inputs, options);
@@ -142,14 +144,16 @@ export class ResultCache {
     return answer;
   }
 
-  async #fetch(computation: Computation, inputs: Tensors, options: RequestOptions): Promise<KeyedFetch> {
-    assertTensors(inputs);
+  async #fetch(computation: Computation, given: Tensors, options: RequestOptions): Promise<KeyedFetch> {
+    assertTensors(given);
+    // Another thread may write to shared memory between key and run; the result would lie under the wrong name for ever.
+    const inputs = unshared(given);
     const { outputs, parameters, tenant = '' } = options;
     const key = requestKey(computation.modelKey, { outputs, parameters, inputs, tenant });
     const { signal, dispose } = cancellation(options.signal, options.deadlineMs, this.#clock);
     try {
       throwIfAborted(signal);
-      const fetched = await this.#partition.fetch(key, (stop) => load(computation, options, stop), {
+      const fetched = await this.#partition.fetch(key, (stop) => load(computation, inputs, options, stop), {
         signal,
         refresh: options.cache === 'refresh',
       });
@@ -159,11 +163,11 @@ export class ResultCache {
     }
   }
 
-  async #bypass(computation: Computation, options: RequestOptions, start: number): Promise<Answer> {
+  async #bypass(computation: Computation, inputs: Tensors, options: RequestOptions, start: number): Promise<Answer> {
     const { signal, dispose } = cancellation(options.signal, options.deadlineMs, this.#clock);
     try {
       throwIfAborted(signal);
-      const { outputs, computeMs } = await computation.run(signal);
+      const { outputs, computeMs } = await computation.run(inputs, signal);
       const elapsedMs = this.#clock.now() - start;
       tell('inferkv:answered', () => ({ model: computation.model, status: 'bypass', elapsedMs, savedMs: 0 }));
       return {
@@ -199,13 +203,49 @@ interface KeyedFetch {
   readonly key: Key;
 }
 
-async function load(computation: Computation, options: RequestOptions, signal: AbortSignal): Promise<Loaded<Tensors>> {
-  const { outputs, computeMs } = await computation.run(signal);
+async function load(
+  computation: Computation,
+  inputs: Tensors,
+  options: RequestOptions,
+  signal: AbortSignal,
+): Promise<Loaded<Tensors>> {
+  const { outputs, computeMs } = await computation.run(inputs, signal);
   const sizeBytes = Object.values(outputs).reduce((sum, each) => sum + tensorBytes(each), 0);
   const keep = computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes;
   const ttlMs = options.ttlMs ?? computation.ttlMs;
   const tags = options.tenant === undefined ? computation.tags : [...computation.tags, `tenant:${options.tenant}`];
-  return { value: outputs, sizeBytes, costMs: computeMs, tags, keep, ...(ttlMs !== undefined && { ttlMs }) };
+  return { value: frozen(outputs), sizeBytes, costMs: computeMs, tags, keep, ...(ttlMs !== undefined && { ttlMs }) };
+}
+
+/** Leases hand out these very objects: what can be locked is. The numbers cannot. */
+function frozen(outputs: Tensors): Tensors {
+  for (const each of Object.values(outputs)) {
+    Object.freeze(each.shape);
+    Object.freeze(each);
+  }
+  return Object.freeze(outputs);
+}
+
+const CACHE_MODES: readonly unknown[] = ['use', 'refresh', 'bypass', undefined] satisfies (CacheMode | undefined)[];
+
+/** @throws InferkvError `ERR_INFERKV_INPUT_INVALID` for options of a kind that the types do not allow */
+function checkRequest({ cache, outputs, tenant, parameters, ttlMs }: RequestOptions): void {
+  const areNames =
+    outputs === undefined || (Array.isArray(outputs) && outputs.every((name) => typeof name === 'string'));
+  const faults = [
+    !CACHE_MODES.includes(cache) && '"cache" must be "use", "refresh" or "bypass"',
+    !areNames && '"outputs" must be a list of names',
+    tenant !== undefined && typeof tenant !== 'string' && '"tenant" must be a text',
+    parameters !== undefined &&
+      (typeof parameters !== 'object' || parameters === null) &&
+      '"parameters" must be a record',
+    ttlMs !== undefined && !(typeof ttlMs === 'number' && ttlMs >= 0) && '"ttlMs" must be milliseconds from 0 up',
+  ].filter((fault) => fault !== false);
+  if (faults.length === 0) return;
+  throw new InferkvError(
+    'ERR_INFERKV_INPUT_INVALID',
+    `The options of the request are not valid: ${faults.join('; ')}.`,
+  );
 }
 
 /** @throws InferkvError `ERR_INFERKV_INPUT_INVALID` for anything that is no tensor, before its bytes are read */

@@ -42,7 +42,6 @@ export function wrapOrtSession<S extends OrtSessionLike>(
     feeds: OrtTensors,
     options: RequestOptions = {},
   ): Promise<{ outputs: OrtTensors; cache: Answer['cache'] }> => {
-    const inputs = fromOrt(feeds);
     const [sample] = Object.values(feeds);
     const ortTensor = sample?.constructor as OrtTensorClass;
     const computation: Computation = {
@@ -50,7 +49,7 @@ export function wrapOrtSession<S extends OrtSessionLike>(
       keeps: true,
       ttlMs: undefined,
       maxEntryBytes: undefined,
-      run: async () => {
+      run: async (inputs) => {
         // onnxruntime reads its feeds a turn of the loop later; what is run must be what the key was made of.
         const own = toOrt(copyTensors(inputs), ortTensor);
         const start = performance.now();
@@ -58,7 +57,7 @@ export function wrapOrtSession<S extends OrtSessionLike>(
         return { outputs: fromOrt(outputs), computeMs: performance.now() - start };
       },
     };
-    const answer = await results.answer(computation, inputs, options);
+    const answer = await results.answer(computation, fromOrt(feeds), options);
     return { outputs: toOrt(answer.outputs, ortTensor), cache: answer.cache };
   };
 

@@ -40,7 +40,7 @@ export class WrappedSession implements Session {
       keeps: true,
       ttlMs: undefined,
       maxEntryBytes: undefined,
-      run: (stop) => this.#session.run(inputs, { outputs, signal: stop }),
+      run: (own, stop) => this.#session.run(own, { outputs, signal: stop }),
     };
     const answer = await this.#results.answer(computation, inputs, { outputs, signal, deadlineMs });
     return { outputs: answer.outputs, computeMs: answer.cache.hit ? 0 : answer.cache.costMs };

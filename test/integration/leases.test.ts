@@ -49,6 +49,9 @@ describe('what the cache keeps', () => {
     assert.equal(one.outputs['y']?.data, two.outputs['y']?.data);
     assert.deepEqual([...(one.outputs['y']?.data ?? [])], [6, 8]);
     assert.equal(one.cache.status, 'hit');
+    // What can be locked is: names, tensors, shapes. The numbers are not, and must not be written to.
+    assert.throws(() => Object.assign(one.outputs, { y: 5 }), TypeError);
+    assert.throws(() => ((one.outputs['y']?.shape as number[])[0] = 5), TypeError);
     one.release();
     one.release();
     two[Symbol.dispose]();

@@ -154,6 +154,18 @@ describe('the library', () => {
     assert.deepEqual(valuesOf(await model.run({ x: floats(100) })), [200]);
   });
 
+  it('cannot be given a wrong result by shared memory that changes between key and run', async () => {
+    const model = cache.model('double');
+    const shared = new Float32Array(new SharedArrayBuffer(4));
+    const x: Tensor = { type: 'float32', shape: [1], data: shared };
+    shared[0] = 21;
+    const running = model.run({ x });
+    shared[0] = 50;
+    assert.deepEqual(valuesOf(await running), [42]);
+    assert.deepEqual(valuesOf(await model.run({ x: floats(21) })), [42]);
+    assert.deepEqual(valuesOf(await model.run({ x })), [100]);
+  });
+
   it('says what is wrong, and goes on', async () => {
     const x = floats(1);
     const model = cache.model('double');
@@ -175,6 +187,24 @@ describe('the library', () => {
     );
     assert.deepEqual(valuesOf(await model.run({ x: floats(Number.NaN, 0) })), [Number.NaN, 0]);
     assert.deepEqual((await model.run({ x: floats() })).outputs['y']?.shape, [0]);
+    for (const options of [
+      { cache: 'never' },
+      { outputs: 'y' },
+      { outputs: [5] },
+      { tenant: 5 },
+      { parameters: 5 },
+      { ttlMs: -1 },
+      { ttlMs: '1' },
+    ]) {
+      const setting = new RegExp(`"${Object.keys(options).join('')}"`);
+      await rejects(model.run({ x }, options as never), 'ERR_INFERKV_INPUT_INVALID', setting);
+    }
+    for (const deadlineMs of [Number.POSITIVE_INFINITY, 1e12])
+      assert.deepEqual(valuesOf(await model.run({ x }, { deadlineMs })), [2]);
+    assert.throws(
+      () => cache.wrap(undefined as never),
+      (error) => isInferkvError(error, 'ERR_INFERKV_CONFIG_INVALID'),
+    );
     assert.throws(
       () => tensor(Float32Array.of(1), [2]),
       (error) => isInferkvError(error, 'ERR_INFERKV_INPUT_INVALID'),
@@ -212,6 +242,17 @@ describe('the library', () => {
     );
     const spec = (name: string): object => ({ name, type: 'float32', shape: ['N'] });
     assert.deepEqual(await own.model('model').metadata(), { inputs: [spec('x')], outputs: [spec('y')] });
+    const all = await cache.models();
+    assert.deepEqual(
+      all
+        .filter(({ fault }) => fault !== undefined)
+        .map(({ name, fault }) => [name, isInferkvError(fault) && fault.code]),
+      [
+        ['corrupt', 'ERR_INFERKV_ARTIFACT_INVALID'],
+        ['empty', 'ERR_INFERKV_ARTIFACT_INVALID'],
+      ],
+    );
+    assert.equal(all.length, 8);
     const { resident, residentBytes, fileBytes, engine } = await own.model('model').status();
     assert.deepEqual([resident, engine], [true, 'onnx']);
     assert.ok(residentBytes > fileBytes);
