@@ -22,6 +22,25 @@ export const ELEMENT_BYTES = {
   string: 0,
 } as const;
 
+/** Element types by their numbers in ONNX; part of the format of request keys (docs/request-key.md). */
+export const TYPE_NUMBER: Readonly<Record<TensorType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  uint16: 4,
+  int16: 5,
+  int32: 6,
+  int64: 7,
+  string: 8,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+  uint32: 12,
+  uint64: 13,
+  uint4: 21,
+  int4: 22,
+};
+
 /** Elements of a numeric tensor, row-major; `bool` lies in a `Uint8Array` as 0 and 1. */
 export type NumericData =
   | Float32Array

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { FakeClock } from '../base/clock.ts';
-import { isInferkvError, type ErrorCode } from '../base/errors.ts';
 import type { Tensors } from '../base/tensor.ts';
 import { ComputeScheduler } from './compute-scheduler.ts';
 import { WorkerSession, type WorkerSessionOptions } from './worker-session.ts';
+import { rejects } from '../../test/support/rejects.ts';
 
 const options: WorkerSessionOptions = {
   entry: new URL('../../test/fixtures/misbehaving-worker.ts', import.meta.url),
@@ -18,9 +18,6 @@ const options: WorkerSessionOptions = {
 };
 
 const saying = (text: string): Tensors => ({ x: { type: 'string', shape: [1], data: [text] } });
-
-const rejects = (promise: Promise<unknown>, code: ErrorCode, says: RegExp): Promise<void> =>
-  assert.rejects(promise, (error) => isInferkvError(error, code) && says.test(error.message));
 
 describe('a session in worker threads', () => {
   for (const [what, text, says] of [

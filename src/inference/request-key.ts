@@ -5,7 +5,7 @@
 import { createHash, hash } from 'node:crypto';
 
 import { CanonicalWriter, type PlainValue } from '../base/canonical.ts';
-import { bytesOf, isStrings, type Tensor, type Tensors, type TensorType } from '../base/tensor.ts';
+import { bytesOf, isStrings, TYPE_NUMBER, type Tensor, type Tensors } from '../base/tensor.ts';
 import type { Key } from '../cache/partition.ts';
 
 /** What makes a model answer as it does, before any input. */
@@ -41,25 +41,8 @@ export interface RequestIdentity {
 const MODEL_DOMAIN = 'inferkv/model-key/1';
 const REQUEST_DOMAIN = 'inferkv/request-key/1';
 
-// The field numbers and type numbers are part of the format: never change one, only add.
+// Part of the format, like the numbers of types: never change one, only add.
 const FIELD = { outputs: 1, parameters: 2, tenant: 3, inputs: 4 } as const;
-const TYPE_NUMBER: Readonly<Record<TensorType, number>> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  uint16: 4,
-  int16: 5,
-  int32: 6,
-  int64: 7,
-  string: 8,
-  bool: 9,
-  float16: 10,
-  float64: 11,
-  uint32: 12,
-  uint64: 13,
-  uint4: 21,
-  int4: 22,
-};
 
 // Up to here copying into one buffer and hashing it in one call is faster than a hash object with several updates.
 const ONE_SHOT_BYTES = 32 * 1024;

@@ -4,11 +4,8 @@ import { appendFileSync, mkdirSync, renameSync, rmSync, utimesSync } from 'node:
 import { after, before, beforeEach, describe, it } from 'node:test';
 
 import { TempFolder } from '../../test/support/temp.ts';
-import { isInferkvError, type ErrorCode } from '../base/errors.ts';
 import { createArtifactReader } from './artifacts.ts';
-
-const rejects = (promise: Promise<unknown>, code: ErrorCode, says: RegExp): Promise<void> =>
-  assert.rejects(promise, (error) => isInferkvError(error, code) && says.test(error.message));
+import { rejects } from '../../test/support/rejects.ts';
 
 describe('artifacts', () => {
   let folder: TempFolder;

@@ -2,17 +2,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 
 import { TempFolder } from '../../test/support/temp.ts';
-import { isInferkvError, type ErrorCode } from '../base/errors.ts';
 import { openRepository, type Repository } from './repository.ts';
+import { rejects } from '../../test/support/rejects.ts';
 
 const extensions = ['.onnx', '.pt'];
-
-const rejects = (promise: Promise<unknown>, code: ErrorCode, says: RegExp): Promise<void> =>
-  assert.rejects(promise, (error) => {
-    assert.ok(isInferkvError(error, code), String(error));
-    assert.match(error.message, says);
-    return true;
-  });
 
 describe('a model repository', () => {
   let folder: TempFolder;

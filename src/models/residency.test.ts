@@ -5,9 +5,10 @@ import { describe, it } from 'node:test';
 
 import { BAD, type FakeSession } from '../../test/support/fake-engine.ts';
 import { FakeLibrary } from '../../test/support/fake-library.ts';
-import { isInferkvError, type ErrorCode } from '../base/errors.ts';
+import { isInferkvError } from '../base/errors.ts';
 import { ENTRY_OVERHEAD_BYTES } from '../cache/heap-partition.ts';
 import type { Answer, CachedModel, InferenceCacheOptions } from '../index.ts';
+import { rejects } from '../../test/support/rejects.ts';
 
 const LOADED = 1000 + ENTRY_OVERHEAD_BYTES;
 const LOADING = 1300 + ENTRY_OVERHEAD_BYTES;
@@ -23,13 +24,6 @@ const ask = (model: CachedModel, options: Parameters<CachedModel['run']>[1] = {}
   model.run({}, { ...options, parameters: { asked: asked++ } });
 
 const digestOf = ({ outputs }: Answer): unknown => outputs['digest']?.data[0];
-
-const rejects = (promise: Promise<unknown>, code: ErrorCode, says: RegExp = /./): Promise<void> =>
-  assert.rejects(promise, (error) => {
-    assert.ok(isInferkvError(error, code), String(error));
-    assert.match(error.message, says);
-    return true;
-  });
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 
-import { isInferkvError, type ErrorCode } from '../../src/base/errors.ts';
+import type { ErrorCode } from '../../src/base/errors.ts';
 import { byteLengthOf, isStrings, numericView, type Tensor, type Tensors } from '../../src/base/tensor.ts';
 import type { Engine, RunOptions, Session, SessionOptions } from '../../src/engines/engine.ts';
 import { artifactIn } from '../support/artifact.ts';
 import { failing, fixedShape, fourBits, identity, nonZero, scaling, slow, twoByTwo } from '../support/models.ts';
 import { TempFolder } from '../support/temp.ts';
+import { rejects } from '../support/rejects.ts';
 
 const TYPES = [
   ...(['float32', 'float64', 'float16', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32'] as const),
@@ -27,13 +28,6 @@ export const numbers = (tensors: Tensors, name: string): readonly unknown[] => {
   assert.ok(tensor !== undefined, `there is no ${name}`);
   return [...tensor.data];
 };
-
-export const failsWith = (promise: Promise<unknown>, code: ErrorCode, says: RegExp = /./): Promise<void> =>
-  assert.rejects(promise, (error) => {
-    assert.ok(isInferkvError(error, code), `${code} was expected, not ${String(error)}`);
-    assert.match(error.message, says);
-    return true;
-  });
 
 /** What every engine that runs ONNX models owes to whoever uses it (src/engines/engine.ts). */
 export function describeEngine(name: string, makeEngine: () => Engine): void {
@@ -69,23 +63,23 @@ export function describeEngine(name: string, makeEngine: () => Engine): void {
     describeLife(open);
 
     it('does not load what is no model', async () => {
-      await failsWith(open(Buffer.from('not a model')), 'ERR_INFERKV_ARTIFACT_INVALID');
-      await failsWith(open(scaling(1).subarray(0, 40)), 'ERR_INFERKV_ARTIFACT_INVALID');
+      await rejects(open(Buffer.from('not a model')), 'ERR_INFERKV_ARTIFACT_INVALID');
+      await rejects(open(scaling(1).subarray(0, 40)), 'ERR_INFERKV_ARTIFACT_INVALID');
     });
 
     it('does not load a file that changed since it was named, or is gone', async () => {
       const artifact = artifactIn(folder, 'changed.onnx', scaling(1));
       folder.write('changed.onnx', scaling(2));
-      await failsWith(engine.load(artifact), 'ERR_INFERKV_ARTIFACT_CHANGED');
+      await rejects(engine.load(artifact), 'ERR_INFERKV_ARTIFACT_CHANGED');
       const [file] = artifact.files;
       assert.ok(file !== undefined);
       const gone = { ...artifact, files: [{ ...file, path: folder.at('gone.onnx') }] };
-      await failsWith(engine.load(gone), 'ERR_INFERKV_ARTIFACT_MISSING');
+      await rejects(engine.load(gone), 'ERR_INFERKV_ARTIFACT_MISSING');
     });
 
     it('turns away settings that make no sense', async () => {
       for (const options of [{ threads: 0 }, { workers: 1.5 }, { maxQueue: -1 }, { threads: Number.NaN }]) {
-        await failsWith(
+        await rejects(
           open(scaling(1), options),
           'ERR_INFERKV_CONFIG_INVALID',
           new RegExp(Object.keys(options).join('')),
@@ -266,7 +260,7 @@ function describeBadInput(open: Open): void {
   it('turns away what the model does not take, each with its code, and goes on', async () => {
     const session = await open(identity('float32'));
     for (const [what, inputs, code, says, options] of cases) {
-      await failsWith(session.run(inputs as Tensors, options), code, says).catch((error: unknown) => {
+      await rejects(session.run(inputs as Tensors, options), code, says).catch((error: unknown) => {
         throw new Error(`for ${what}`, { cause: error });
       });
     }
@@ -276,20 +270,20 @@ function describeBadInput(open: Open): void {
   it('turns away strings with half a character, or with anything that is no string', async () => {
     const session = await open(identity('string', ['N']));
     const data = ['a', 5 as unknown as string];
-    await failsWith(session.run({ x: { type: 'string', shape: [2], data } }), 'ERR_INFERKV_INPUT_INVALID');
+    await rejects(session.run({ x: { type: 'string', shape: [2], data } }), 'ERR_INFERKV_INPUT_INVALID');
   });
 
   it('turns away a symbolic dimension that is two sizes at once', async () => {
     const session = await open(twoByTwo());
     const inputs = { a: { ...floats(1, 2), shape: [1, 2] }, b: { ...floats(1, 2, 3, 4), shape: [2, 2] } };
-    await failsWith(session.run(inputs), 'ERR_INFERKV_INPUT_INVALID', /"N"/);
+    await rejects(session.run(inputs), 'ERR_INFERKV_INPUT_INVALID', /"N"/);
   });
 
   it('fails alone when the run fails', async () => {
     const session = await open(failing());
     const run = (...to: bigint[]): Promise<unknown> =>
       session.run({ x: floats(1, 2, 3, 4), to: { type: 'int64', shape: [to.length], data: BigInt64Array.from(to) } });
-    const bad = failsWith(run(3n, 3n), 'ERR_INFERKV_ENGINE_FAILED');
+    const bad = rejects(run(3n, 3n), 'ERR_INFERKV_ENGINE_FAILED');
     await Promise.all([run(2n, 2n), bad, run(4n, 1n)]);
     await run(1n, 4n);
   });
@@ -309,7 +303,7 @@ function describeLife(open: Open): void {
       const session = await open(fourBits(type, 4));
       assert.equal(session.metadata.inputs[0]?.type, type);
       const x: Tensor = { type, shape: [4], data: Uint8Array.of(0x21, 0x43) };
-      await failsWith(session.run({ x, y: floats(1, 2, 3, 4) }), 'ERR_INFERKV_ENGINE_FAILED', /not supported/);
+      await rejects(session.run({ x, y: floats(1, 2, 3, 4) }), 'ERR_INFERKV_ENGINE_FAILED', /not supported/);
     }
   });
 
@@ -326,17 +320,17 @@ function describeLife(open: Open): void {
     const session = await open(slow(), { maxQueue: 1 });
     const first = session.run({ x: matrix() });
     const second = session.run({ x: matrix() });
-    await failsWith(session.run({ x: matrix() }), 'ERR_INFERKV_OVERLOADED', /maxQueue/);
+    await rejects(session.run({ x: matrix() }), 'ERR_INFERKV_OVERLOADED', /maxQueue/);
     await Promise.all([first, second]);
   });
 
   it('lets callers give up: before, while waiting, during the run', async () => {
     const session = await open(slow());
-    await failsWith(session.run({ x: matrix() }, { signal: AbortSignal.abort() }), 'ERR_INFERKV_ABORTED');
+    await rejects(session.run({ x: matrix() }, { signal: AbortSignal.abort() }), 'ERR_INFERKV_ABORTED');
     const during = new AbortController();
     const waiting = new AbortController();
-    const first = failsWith(session.run({ x: matrix() }, { signal: during.signal }), 'ERR_INFERKV_ABORTED');
-    const second = failsWith(session.run({ x: matrix() }, { signal: waiting.signal }), 'ERR_INFERKV_ABORTED');
+    const first = rejects(session.run({ x: matrix() }, { signal: during.signal }), 'ERR_INFERKV_ABORTED');
+    const second = rejects(session.run({ x: matrix() }, { signal: waiting.signal }), 'ERR_INFERKV_ABORTED');
     waiting.abort();
     await second;
     during.abort();
@@ -347,7 +341,7 @@ function describeLife(open: Open): void {
 
   it('ends the wait at the deadline', async () => {
     const session = await open(slow());
-    await failsWith(session.run({ x: matrix() }, { deadlineMs: 1 }), 'ERR_INFERKV_DEADLINE', /1 ms/);
+    await rejects(session.run({ x: matrix() }, { deadlineMs: 1 }), 'ERR_INFERKV_DEADLINE', /1 ms/);
     await session.run({ x: matrix() }, { deadlineMs: 600_000 });
   });
 
@@ -355,7 +349,7 @@ function describeLife(open: Open): void {
     const session = await open(slow(), { workers: 2 });
     const accepted = [session.run({ x: matrix() }), session.run({ x: matrix() })];
     const closed = session.close();
-    await failsWith(session.run({ x: matrix() }), 'ERR_INFERKV_CLOSED');
+    await rejects(session.run({ x: matrix() }), 'ERR_INFERKV_CLOSED');
     assert.equal((await Promise.all(accepted)).length, 2);
     await closed;
     await session.close();

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
 import { FakeClock } from '../../src/base/clock.ts';
-import type { ErrorCode } from '../../src/base/errors.ts';
 import { isInferkvError } from '../../src/base/errors.ts';
 import type { Fetched, Lease, Loaded, Partition } from '../../src/cache/partition.ts';
+import { rejects } from '../support/rejects.ts';
 
 /** What is kept in a partition under test. */
 export interface Box {
@@ -45,9 +45,6 @@ export function controlledLoad(): {
 
 export const box = (text: string): Box => ({ text });
 export const loaded = (text: string, sizeBytes = 10): Loaded<Box> => ({ value: box(text), sizeBytes, costMs: 5 });
-
-export const rejectsWith = (promise: Promise<unknown>, code: ErrorCode): Promise<void> =>
-  assert.rejects(promise, (error) => isInferkvError(error, code));
 
 /** Lets everything that is ready happen. */
 export const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -258,7 +255,7 @@ function describeFetch(
       const leaving = partition.fetch('a', load, { signal: leaver.signal });
       const staying = released(partition.fetch('a', load));
       leaver.abort();
-      await rejectsWith(leaving, 'ERR_INFERKV_ABORTED');
+      await rejects(leaving, 'ERR_INFERKV_ABORTED');
       assert.equal(signals[0]?.aborted, false);
       end.resolve(loaded('1'));
       assert.equal((await staying)[0], '1');
@@ -269,7 +266,7 @@ function describeFetch(
       const { load, end, signals } = controlledLoad();
       const leavers = [new AbortController(), new AbortController()];
       const fetches = leavers.map(({ signal }) => partition.fetch('a', load, { signal, reserveBytes: 10 }));
-      const failures = fetches.map((each) => rejectsWith(each, 'ERR_INFERKV_ABORTED'));
+      const failures = fetches.map((each) => rejects(each, 'ERR_INFERKV_ABORTED'));
       for (const leaver of leavers) leaver.abort();
       await Promise.all(failures);
       assert.equal(signals[0]?.aborted, true);
@@ -287,10 +284,10 @@ function describeFetch(
     it('turns away who has given up before asking', async () => {
       const { partition } = withRoomFor(3);
       const load = controlledLoad();
-      await rejectsWith(partition.fetch('a', load.load, { signal: AbortSignal.abort() }), 'ERR_INFERKV_ABORTED');
+      await rejects(partition.fetch('a', load.load, { signal: AbortSignal.abort() }), 'ERR_INFERKV_ABORTED');
       assert.equal(load.signals.length, 0);
       const other = partition.fetch('a', load.load);
-      await rejectsWith(partition.fetch('a', load.load, { signal: AbortSignal.abort() }), 'ERR_INFERKV_ABORTED');
+      await rejects(partition.fetch('a', load.load, { signal: AbortSignal.abort() }), 'ERR_INFERKV_ABORTED');
       load.end.resolve(loaded('1'));
       assert.equal((await released(other))[0], '1');
     });
@@ -355,7 +352,7 @@ function describeFetch(
       const leaver = new AbortController();
       const waiting = partition.fetch('b', async () => loaded('2'), { reserveBytes: 10, signal: leaver.signal });
       leaver.abort();
-      await rejectsWith(waiting, 'ERR_INFERKV_ABORTED');
+      await rejects(waiting, 'ERR_INFERKV_ABORTED');
       first.lease.release();
       assert.equal(partition.get('a')?.text, '1');
     });
@@ -363,7 +360,7 @@ function describeFetch(
     it('says at once that something can never fit', async () => {
       const { partition } = withRoomFor(2);
       const { load, signals } = controlledLoad();
-      await rejectsWith(partition.fetch('a', load, { reserveBytes: 1_000_000 }), 'ERR_INFERKV_BUDGET_EXCEEDED');
+      await rejects(partition.fetch('a', load, { reserveBytes: 1_000_000 }), 'ERR_INFERKV_BUDGET_EXCEEDED');
       assert.equal(signals.length, 0);
       assert.equal(partition.stats().usedBytes, 0);
     });
@@ -372,7 +369,7 @@ function describeFetch(
       const { partition } = withRoomFor(2);
       partition.set('a', box('1'), { sizeBytes: 10, costMs: 1 });
       await partition.close();
-      await rejectsWith(
+      await rejects(
         partition.fetch('b', async () => loaded('2')),
         'ERR_INFERKV_CLOSED',
       );

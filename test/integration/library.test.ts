@@ -12,18 +12,12 @@ import {
 } from '../../src/index.ts';
 import { fixedShape, nonZero, scaling, slow, twoByTwo } from '../support/models.ts';
 import { TempFolder } from '../support/temp.ts';
+import { rejects } from '../support/rejects.ts';
 
 const floats = (...values: number[]): Tensor => tensor(Float32Array.from(values), [values.length]);
 const valuesOf = ({ outputs }: Pick<Answer, 'outputs'>, name = 'y'): readonly unknown[] => [
   ...(outputs[name]?.data ?? []),
 ];
-
-const rejects = (promise: Promise<unknown>, code: ErrorCode, says: RegExp = /./): Promise<void> =>
-  assert.rejects(promise, (error) => {
-    assert.ok(isInferkvError(error, code), String(error));
-    assert.match(error.message, says);
-    return true;
-  });
 
 describe('the library', () => {
   let folder: TempFolder;

@@ -7,11 +7,11 @@ import {
   node,
   value,
   type Dimension,
-  type ElementType,
 } from '../../src/engines/onnx/model-writer.ts';
+import type { TensorType } from '../../src/base/tensor.ts';
 
 interface Port {
-  readonly type?: ElementType;
+  readonly type?: TensorType;
   readonly shape: readonly Dimension[];
 }
 
@@ -31,7 +31,7 @@ function graph(
 }
 
 /** `y` is `x`, of any type, over `[N, 3]` if nothing else is said. */
-export function identity(type: ElementType, shape: readonly Dimension[] = ['N', 3]): Uint8Array {
+export function identity(type: TensorType, shape: readonly Dimension[] = ['N', 3]): Uint8Array {
   return graph([node('Identity', ['x'], ['y'])], { x: { type, shape } }, { y: { type, shape } });
 }
 

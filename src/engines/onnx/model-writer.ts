@@ -5,29 +5,8 @@
  */
 import { open } from 'node:fs/promises';
 
+import { TYPE_NUMBER, type TensorType } from '../../base/tensor.ts';
 import { bytes, float, int, message, nested, packedInts, type Message } from './wire.ts';
-
-/** Element types by their number in ONNX. */
-export const ELEMENT_TYPES = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  uint16: 4,
-  int16: 5,
-  int32: 6,
-  int64: 7,
-  string: 8,
-  bool: 9,
-  float16: 10,
-  float64: 11,
-  uint32: 12,
-  uint64: 13,
-  uint4: 21,
-  int4: 22,
-} as const;
-
-/** An element type that the writer can name. */
-export type ElementType = keyof typeof ELEMENT_TYPES;
 
 /** An attribute of a node: an integer, integers, `{ float }` or text. */
 export type Attribute = number | readonly number[] | { readonly float: number } | string;
@@ -69,21 +48,21 @@ export function node(
 }
 
 /** A constant of a graph; `data` is little-endian and is referred to, not copied. */
-export function constant(name: string, type: ElementType, shape: readonly number[], data: ArrayBufferView): Message {
+export function constant(name: string, type: TensorType, shape: readonly number[], data: ArrayBufferView): Message {
   return message(
     packedInts(1, shape),
-    int(2, ELEMENT_TYPES[type]),
+    int(2, TYPE_NUMBER[type]),
     bytes(8, name),
     bytes(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength)),
   );
 }
 
 /** A constant whose bytes lie in a file beside the model (ONNX external data). */
-export function externalConstant(name: string, type: ElementType, shape: readonly number[], location: string): Message {
+export function externalConstant(name: string, type: TensorType, shape: readonly number[], location: string): Message {
   const EXTERNAL = 1;
   return message(
     packedInts(1, shape),
-    int(2, ELEMENT_TYPES[type]),
+    int(2, TYPE_NUMBER[type]),
     bytes(8, name),
     nested(13, message(bytes(1, 'location'), bytes(2, location))),
     int(14, EXTERNAL),
@@ -91,9 +70,9 @@ export function externalConstant(name: string, type: ElementType, shape: readonl
 }
 
 /** An input or an output of a graph. */
-export function value(name: string, type: ElementType, shape: readonly Dimension[]): Message {
+export function value(name: string, type: TensorType, shape: readonly Dimension[]): Message {
   const dimensions = shape.map((size) => nested(1, typeof size === 'number' ? int(1, size) : bytes(2, size)));
-  const tensorType = message(int(1, ELEMENT_TYPES[type]), nested(2, message(...dimensions)));
+  const tensorType = message(int(1, TYPE_NUMBER[type]), nested(2, message(...dimensions)));
   return message(bytes(1, name), nested(2, nested(1, tensorType)));
 }
 
