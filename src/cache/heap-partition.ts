@@ -208,7 +208,7 @@ export class HeapPartition<V> implements Partition<V> {
     load: (signal: AbortSignal) => Promise<Loaded<V>>,
     reserveBytes: number | undefined,
     signal: AbortSignal,
-  ): Promise<Landing<Fetched<V>>> {
+  ): Promise<() => Landing<Fetched<V>>> {
     const reserved = reserveBytes === undefined ? 0 : reserveBytes + ENTRY_OVERHEAD_BYTES;
     if (reserved > 0) await this.#budget.take(reserved, signal);
     let loaded: Loaded<V>;
@@ -221,7 +221,10 @@ export class HeapPartition<V> implements Partition<V> {
       throw error;
     }
     const facts: EntryFacts = { ...loaded, costMs: loaded.costMs ?? clock.now() - start };
-    const holding = this.#land(key, loaded, facts, reserved);
+    return () => this.#landing(this.#land(key, loaded, facts, reserved));
+  }
+
+  #landing(holding: Holding<V>): Landing<Fetched<V>> {
     let status: 'miss' | 'joined' = 'miss';
     return {
       share: () => {

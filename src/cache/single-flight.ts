@@ -18,6 +18,12 @@ export interface Landing<T> {
 }
 
 /**
+ * A load; it ends with what takes it in. That is called in the turn in which the waiters get their shares, as whatever
+ * was taken in a turn before could be evicted before anybody has a hold on it.
+ */
+export type Load<T> = (signal: AbortSignal) => Promise<() => Landing<T>>;
+
+/**
  * Runs one load for all callers that ask for the same key at the same time.
  *
  * A caller that gives up leaves alone; only when the last one has left is the load told to stop, and a later caller
@@ -34,7 +40,7 @@ export class SingleFlight<T> {
   }
 
   /** Starts a load of `key`; later callers join this one. */
-  start(key: string, load: (signal: AbortSignal) => Promise<Landing<T>>, signal: AbortSignal | undefined): Promise<T> {
+  start(key: string, load: Load<T>, signal: AbortSignal | undefined): Promise<T> {
     if (signal?.aborted === true) return Promise.reject(abortError(signal));
     const flight: Flight<T> = { waiters: new Set(), controller: new AbortController() };
     this.#flights.set(key, flight);
@@ -67,9 +73,10 @@ export class SingleFlight<T> {
     });
   }
 
-  async #run(key: string, flight: Flight<T>, load: (signal: AbortSignal) => Promise<Landing<T>>): Promise<void> {
+  async #run(key: string, flight: Flight<T>, load: Load<T>): Promise<void> {
     try {
-      const landing = await load(flight.controller.signal);
+      const land = await load(flight.controller.signal);
+      const landing = land();
       this.#forget(key, flight);
       for (const waiter of flight.waiters) waiter.resolve(landing.share());
       landing.done();

@@ -239,6 +239,23 @@ function describeFetch(
       assert.equal(partition.stats().activeLeases, 0);
     });
 
+    it('lets nothing come between a load that ends and those who wait for it', async () => {
+      const { partition } = withRoomFor(1);
+      // All loads end in one turn; each takes the room of the one before, whose caller must have its hold by then.
+      const fetches = Array.from({ length: 20 }, (_, at) => partition.fetch(`k${at}`, async () => loaded(`${at}`)));
+      const held = await Promise.all(fetches);
+      assert.deepEqual(
+        held.map(({ lease }) => lease.value.text),
+        held.map((_, at) => `${at}`),
+      );
+      assert.ok(partition.stats().usedBytes <= partition.stats().budgetBytes);
+      for (const { lease } of held) lease.release();
+      const { usedBytes, budgetBytes, entries } = partition.stats();
+      assert.deepEqual([usedBytes, entries], [budgetBytes, 1]);
+      await partition.close();
+      assert.equal(partition.stats().usedBytes, 0);
+    });
+
     it('loads different keys side by side', async () => {
       const { partition } = withRoomFor(3);
       const slow = controlledLoad();
