@@ -90,6 +90,8 @@ export class Catalog {
   async refresh(name: string, version?: string): Promise<ModelVersion> {
     const tracked = this.#tracked.get(idOf(name, version));
     if (tracked === undefined) return this.find(name, version);
+    // A check that is under way may have looked before the caller wrote.
+    await tracked.checking;
     await this.#recheck(tracked);
     if (tracked.fault !== undefined) throw tracked.fault;
     return tracked.current;

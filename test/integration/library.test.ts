@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { renameSync, rmSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 
 import { isInferkvError, type ErrorCode } from '../../src/base/errors.ts';
@@ -275,6 +276,44 @@ describe('the library', () => {
     );
     await rejects(model.run({ x: floats(3) }), 'ERR_INFERKV_CLOSED');
     await rejects(model.load(), 'ERR_INFERKV_CLOSED');
+  });
+
+  it('swaps a file that is replaced under load, and says when one is gone', async () => {
+    using own = new TempFolder();
+    own.write('m/1/model.onnx', scaling(2));
+    await using changing = createInferenceCache({ repository: own.path, recheckMs: 0 });
+    const model = changing.model('m');
+    assert.deepEqual(valuesOf(await model.run({ x: floats(1) })), [2]);
+    let asking = true;
+    const answers = new Set<unknown>();
+    const failures: unknown[] = [];
+    const callers = Array.from({ length: 4 }, async () => {
+      while (asking) {
+        const answer = await model
+          .run({ x: floats(1) }, { cache: 'refresh' })
+          .catch((error: unknown) => void failures.push(error));
+        if (answer !== undefined) answers.add(valuesOf(answer)[0]);
+        else asking = false;
+      }
+    });
+    for (const factor of [3, 4, 5]) {
+      // Whole under another name first, as everybody should; then a careless writer, whose half file nobody may see.
+      renameSync(own.write('new.onnx.partial', scaling(factor)), own.at('m', '1', 'model.onnx'));
+      await model.refresh();
+      own.write('m/1/model.onnx', scaling(factor).subarray(0, 60));
+      await rejects(model.refresh(), 'ERR_INFERKV_ARTIFACT_INVALID');
+      assert.deepEqual(valuesOf(await model.run({ x: floats(10) })), [10 * factor]);
+    }
+    asking = false;
+    await Promise.all(callers);
+    assert.deepEqual(failures, []);
+    assert.deepEqual([...answers].toSorted(), [2, 3, 4, 5]);
+    rmSync(own.at('m'), { recursive: true });
+    await model.unload();
+    await rejects(model.run({ x: floats(99) }), 'ERR_INFERKV_MODEL_NOT_FOUND');
+    own.write('m/1/model.onnx', scaling(7));
+    await model.refresh();
+    assert.deepEqual(valuesOf(await model.run({ x: floats(99) })), [693]);
   });
 
   it('makes of an engine another engine', () => {
