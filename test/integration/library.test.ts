@@ -307,7 +307,7 @@ describe('the library', () => {
     asking = false;
     await Promise.all(callers);
     assert.deepEqual(failures, []);
-    assert.deepEqual([...answers].toSorted(), [2, 3, 4, 5]);
+    assert.deepEqual(answers, new Set([2, 3, 4, 5]));
     rmSync(own.at('m'), { recursive: true });
     await model.unload();
     await rejects(model.run({ x: floats(99) }), 'ERR_INFERKV_MODEL_NOT_FOUND');
