@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+
+import { TempFolder } from '../support/temp.ts';
+
+const program = join(import.meta.dirname, '..', '..', 'benchmarks', 'run.ts');
+
+describe('the benchmarks', () => {
+  it('print one object and nothing else when asked for JSON', () => {
+    using folder = new TempFolder();
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'resnet', '--quick', '--json'], {
+      encoding: 'utf8',
+      env: { ...process.env, XDG_CACHE_HOME: folder.path },
+    });
+    assert.equal(status, 0, stderr);
+    const { suite, figures, ...rest } = JSON.parse(stdout) as { suite: string; figures: Record<string, number> };
+    assert.deepEqual([suite, rest], ['resnet', {}]);
+    for (const name of ['cold_ms', 'raw_ms', 'resident_ms', 'hit_ms', 'resident_over_raw', 'compute_over_hit']) {
+      assert.ok(Number.isFinite(figures[`onnx.${name}`]), name);
+    }
+  });
+
+  it('say which there are when asked for another', () => {
+    for (const args of [[], ['nothing'], ['resnet', 'concurrency']]) {
+      const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { encoding: 'utf8' });
+      assert.deepEqual([status, stdout], [2, '']);
+      assert.match(stderr, /resnet[\s\S]*concurrency/);
+    }
+  });
+});
