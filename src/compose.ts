@@ -1,7 +1,4 @@
 /** Configuration in, running objects out: the one place that names engines, policies and partitions together. */
-import { totalmem } from 'node:os';
-
-import { parseBytes } from './base/bytes.ts';
 import { systemClock, type Clock } from './base/clock.ts';
 import { InferkvError } from './base/errors.ts';
 import { createRandom } from './base/random.ts';
@@ -9,6 +6,7 @@ import { bytesOf, isStrings, type Tensors } from './base/tensor.ts';
 import { HeapPartition } from './cache/heap-partition.ts';
 import type { PartitionStats } from './cache/partition.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
+import { bytesOfSetting } from './config/sizes.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
@@ -25,7 +23,7 @@ import { WrappedEngine, WrappedSession } from './inference/wrapped-session.ts';
 import { createArtifactReader, type ArtifactReader } from './models/artifacts.ts';
 import { Catalog } from './models/catalog.ts';
 import type { ModelSettings } from './models/model-settings.ts';
-import { openRepository, type Repository } from './models/repository.ts';
+import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
 import { closeResident, Residency, type Resident } from './models/residency.ts';
 import { createPolicy, type PolicyName } from './policies/registry.ts';
 
@@ -79,6 +77,8 @@ export interface WrapOptions {
 export interface InferenceCache extends AsyncDisposable {
   /** A handle to a model of the repository; nothing is loaded before it is used. */
   model(name: string, options?: { readonly version?: string }): CachedModel;
+  /** Names and versions of the models in the repository; reads no model. */
+  list(): Promise<readonly ModelListing[]>;
   /** What the repository holds, and where each model stands; one that cannot be read is listed with what is wrong. */
   models(): Promise<readonly (ModelStatus | UnreadableModel)[]>;
   /** Keeps the results of every model that an engine loads; gives an engine. */
@@ -127,7 +127,7 @@ class ComposedCache implements InferenceCache {
       ...partitionBasics('results', results, { budgetBytes: '10%', policy: 'lru' }, clock, seed),
       ...(results.ttlMs !== undefined && { ttlMs: results.ttlMs }),
       ...(results.maxEntryBytes !== undefined && {
-        maxEntryBytes: bytesAt('partitions.results.maxEntryBytes', results.maxEntryBytes),
+        maxEntryBytes: bytesOfSetting('partitions.results.maxEntryBytes', results.maxEntryBytes),
       }),
       ...(debug && { free: poison }),
     });
@@ -161,6 +161,10 @@ class ComposedCache implements InferenceCache {
   model(name: string, { version }: { readonly version?: string } = {}): CachedModel {
     if (this.#closed) throw new InferkvError('ERR_INFERKV_CLOSED', 'The cache is closed; make a new one.');
     return new CachedModel(name, version, this.#parts);
+  }
+
+  async list(): Promise<readonly ModelListing[]> {
+    return this.#repository.list();
   }
 
   async models(): Promise<readonly (ModelStatus | UnreadableModel)[]> {
@@ -252,22 +256,11 @@ function partitionBasics(
 ): PartitionBasics {
   return {
     name,
-    budgetBytes: bytesAt(`partitions.${name}.budgetBytes`, given.budgetBytes ?? defaults.budgetBytes),
+    budgetBytes: bytesOfSetting(`partitions.${name}.budgetBytes`, given.budgetBytes ?? defaults.budgetBytes),
     policy: (context) => createPolicy(given.policy ?? defaults.policy, context),
     clock,
     random: createRandom(seed),
   };
-}
-
-function bytesAt(path: string, value: number | string): number {
-  // The container's limit where there is one.
-  const total = Math.min(process.constrainedMemory() || Number.POSITIVE_INFINITY, totalmem());
-  const bytes = parseBytes(value, total);
-  if (bytes !== undefined) return bytes;
-  throw new InferkvError(
-    'ERR_INFERKV_CONFIG_INVALID',
-    `${path}: ${JSON.stringify(value)} is no size; give bytes above zero, a size like "512MB", or a share like "25%".`,
-  );
 }
 
 /** Overwrites what was freed, so that whoever reads after release gets what cannot be taken for a result. */

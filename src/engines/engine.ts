@@ -22,6 +22,9 @@ export interface ArtifactFile {
   readonly digest: string;
 }
 
+/** Runs that may wait for a worker where a session's options say nothing. */
+export const DEFAULT_MAX_QUEUE = 1024;
+
 /** How a session is set up. All of it takes part in the keys of results, as it may change their last bits. */
 export interface SessionOptions {
   /** Compute threads of one run; the number of cores if left out. */

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
+import { SlabPool } from '../base/slab-pool.ts';
 import { bytesOf, isStrings, tensor, type Tensors } from '../base/tensor.ts';
-import { SlabPool, stage } from './staging.ts';
+import { stage } from './staging.ts';
+
+const makeShared = (bytes: number): SharedArrayBuffer => new SharedArrayBuffer(bytes);
 
 describe('staging', () => {
   const tensors = (): Tensors => ({
@@ -15,7 +18,7 @@ describe('staging', () => {
 
   it('puts a copy of everything where other threads can read it, and shared memory goes as it is', () => {
     const originals = tensors();
-    const { tensors: staged, bytes } = stage(originals, new SlabPool());
+    const { tensors: staged, bytes } = stage(originals, new SlabPool(makeShared));
     const byName = Object.fromEntries(staged);
     assert.deepEqual(byName, originals);
     assert.equal(byName['shared']?.data, originals['shared']?.data);
@@ -28,7 +31,7 @@ describe('staging', () => {
   });
 
   it('uses memory again, up to what it may keep', () => {
-    const pool = new SlabPool(10_000);
+    const pool = new SlabPool(makeShared, 10_000);
     const first = stage(tensors(), pool);
     const slab = (first.tensors[0]?.[1].data as Uint8Array).buffer;
     first.release();
@@ -42,7 +45,7 @@ describe('staging', () => {
   });
 
   it('needs no memory for nothing', () => {
-    const pool = new SlabPool();
+    const pool = new SlabPool(makeShared);
     assert.equal(stage({}, pool).bytes, 0);
     stage({ s: tensor(['x'], [1]) }, pool).release();
     assert.equal(pool.retainedBytes, 0);

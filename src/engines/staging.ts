@@ -1,44 +1,7 @@
+import type { SlabPool } from '../base/slab-pool.ts';
 import { isShared, isStrings, numericView, type Tensor, type Tensors } from '../base/tensor.ts';
 
-const MIN_SLAB_BYTES = 4096;
-const MAX_RETAINED_BYTES = 64 * 1024 * 1024;
 const ALIGNMENT = 64;
-
-/**
- * Shared memory for tensors on their way to a worker thread, used again and again in sizes of powers of two, as fresh
- * shared memory costs a page fault every 4 KiB.
- */
-export class SlabPool {
-  readonly #bySize = new Map<number, SharedArrayBuffer[]>();
-  readonly #maxRetainedBytes: number;
-  #retainedBytes = 0;
-
-  constructor(maxRetainedBytes: number = MAX_RETAINED_BYTES) {
-    this.#maxRetainedBytes = maxRetainedBytes;
-  }
-
-  /** Bytes kept for use again. */
-  get retainedBytes(): number {
-    return this.#retainedBytes;
-  }
-
-  /** A slab of at least that size, whose content is whatever it was used for before. */
-  take(bytes: number): SharedArrayBuffer {
-    const size = Math.max(MIN_SLAB_BYTES, 2 ** Math.ceil(Math.log2(bytes)));
-    const slab = this.#bySize.get(size)?.pop();
-    if (slab === undefined) return new SharedArrayBuffer(size);
-    this.#retainedBytes -= size;
-    return slab;
-  }
-
-  give(slab: SharedArrayBuffer): void {
-    if (this.#retainedBytes + slab.byteLength > this.#maxRetainedBytes) return;
-    this.#retainedBytes += slab.byteLength;
-    const same = this.#bySize.get(slab.byteLength);
-    if (same === undefined) this.#bySize.set(slab.byteLength, [slab]);
-    else same.push(slab);
-  }
-}
 
 /** Tensors that another thread can read, as they were when they were staged. */
 export interface Staged {
@@ -52,7 +15,7 @@ export interface Staged {
  * Makes tensors readable for another thread. What lies in shared memory goes by reference; the rest is copied once, now,
  * so that a caller who changes an array afterwards changes nothing here.
  */
-export function stage(tensors: Tensors, pool: SlabPool): Staged {
+export function stage(tensors: Tensors, pool: SlabPool<SharedArrayBuffer>): Staged {
   const entries = Object.entries(tensors);
   let bytes = 0;
   for (const [, tensor] of entries) {

@@ -3,12 +3,13 @@ import type { ResourceLimits } from 'node:worker_threads';
 import { systemClock, type Clock } from '../base/clock.ts';
 import { abortError, cancellation, whenAborted } from '../base/cancellation.ts';
 import { InferkvError } from '../base/errors.ts';
+import { SlabPool } from '../base/slab-pool.ts';
 import { isShared, isStrings, tensorBytes, type Tensor, type Tensors } from '../base/tensor.ts';
 import { computeScheduler, type ComputeScheduler } from './compute-scheduler.ts';
 import type { Artifact, RunOptions, RunResult, Session, SessionMetadata } from './engine.ts';
 import { checkInputs, checkOutputs, checkTargets } from './run-check.ts';
 import { SessionWorker } from './session-worker.ts';
-import { SlabPool, stage, type Staged } from './staging.ts';
+import { stage, type Staged } from './staging.ts';
 import type { DoneReply, LoadRequest, NamedTensor } from './worker-protocol.ts';
 
 /** What a session in worker threads is made of. */
@@ -43,7 +44,7 @@ interface Job {
 const MAX_QUEUE_BYTES = 256 * 1024 * 1024;
 
 // Inputs of all sessions go through one pool, so that idle models hold no staging memory.
-const slabs = new SlabPool();
+const slabs = new SlabPool((bytes) => new SharedArrayBuffer(bytes));
 
 /** A place for one worker thread, which comes back after the thread was lost. */
 class WorkerSeat {

@@ -63,7 +63,7 @@ export class CachedModel {
   /** The version asked for; the highest one if `undefined`. */
   readonly version: string | undefined;
   readonly #parts: CachedModelParts;
-  #identity: (CachedIdentity & { readonly version: ModelVersion }) | undefined;
+  #identity: { readonly of: ModelVersion; readonly identity: CachedIdentity } | undefined;
 
   constructor(name: string, version: string | undefined, parts: CachedModelParts) {
     this.name = name;
@@ -123,6 +123,17 @@ export class CachedModel {
   async metadata(): Promise<SessionMetadata> {
     using lease = await this.#parts.residency.lease(await this.#parts.catalog.find(this.name, this.version));
     return lease.value.session.metadata;
+  }
+
+  /** Its version and whether that is loaded, as far as known, and what was wrong when its file was last looked at; never waits. */
+  peek(): { readonly version: string | undefined; readonly resident: boolean; readonly fault: unknown } {
+    const { catalog, residency } = this.#parts;
+    const version = catalog.known(this.name, this.version);
+    return {
+      version: version?.version,
+      resident: version !== undefined && residency.isResident(version),
+      fault: catalog.faultOf(this.name, this.version),
+    };
   }
 
   /** Where the model stands now; loads nothing. */
@@ -198,20 +209,22 @@ export class CachedModel {
   }
 
   #identityOf(version: ModelVersion): CachedIdentity {
-    if (this.#identity?.version === version) return this.#identity;
+    if (this.#identity?.of === version) return this.#identity.identity;
     const { artifact, engine, settings } = version;
-    this.#identity = {
-      version,
+    const { session, batching } = settings;
+    const identity: CachedIdentity = {
       model: this.name,
+      version: version.version,
       modelKey: modelKey({
         artifactDigest: artifact.digest,
         engine: engine.name,
         engineVersion: engine.version,
-        sessionOptions: { threads: settings.session?.threads, engine: settings.session?.engine },
+        sessionOptions: { threads: session?.threads, engine: session?.engine, batching: batching?.maxSize },
       }),
       tags: [modelTag(artifact.digest)],
     };
-    return this.#identity;
+    this.#identity = { of: version, identity };
+    return identity;
   }
 
   /** Runs the model; when it is resident the inputs are handed over before anything waits. */

@@ -37,6 +37,8 @@ export interface CacheReport {
   readonly tier: TierName | undefined;
   /** Names the answer in the cache; `undefined` where the cache was bypassed. */
   readonly key: Key | undefined;
+  /** The version of the model that answered, where the repository has versions. */
+  readonly version: string | undefined;
   /** Milliseconds that the run of the model took which gave the answer. */
   readonly costMs: number;
   /** Milliseconds from the request to its answer. */
@@ -60,6 +62,8 @@ export interface LeasedAnswer extends Answer, Disposable {
 export interface CachedIdentity {
   /** A name for people: in events and warnings. */
   readonly model: string;
+  /** Its version in the repository, for people. */
+  readonly version?: string | undefined;
   readonly modelKey: ModelKey;
   /** Labels by which its results are let go together. */
   readonly tags: readonly string[];
@@ -177,6 +181,7 @@ export class ResultCache {
           hit: false,
           tier: undefined,
           key: undefined,
+          version: computation.version,
           costMs: computeMs,
           elapsedMs,
           savedMs: 0,
@@ -187,12 +192,12 @@ export class ResultCache {
     }
   }
 
-  #report({ model }: Computation, { status, tier, key, lease }: KeyedFetch, start: number): CacheReport {
+  #report({ model, version }: Computation, { status, tier, key, lease }: KeyedFetch, start: number): CacheReport {
     const elapsedMs = this.#clock.now() - start;
     const hit = status === 'hit';
     const savedMs = hit ? Math.max(0, lease.costMs - elapsedMs) : 0;
     tell('inferkv:answered', () => ({ model, status, elapsedMs, savedMs }));
-    return { status, hit, tier, key, costMs: lease.costMs, elapsedMs, savedMs };
+    return { status, hit, tier, key, version, costMs: lease.costMs, elapsedMs, savedMs };
   }
 }
 

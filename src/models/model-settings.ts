@@ -1,5 +1,6 @@
 import { z } from 'zod';
 
+import type { BatchingOptions } from '../engines/batching-session.ts';
 import type { SessionOptions } from '../engines/engine.ts';
 
 const wholeFromOne = z.number().int().positive();
@@ -26,6 +27,12 @@ export const modelSettingsSchema: z.ZodType<ModelSettings> = z.strictObject({
       maxEntryBytes: z.number().nonnegative().optional(),
     })
     .optional(),
+  batching: z
+    .strictObject({
+      maxSize: z.number().int().min(2),
+      maxDelayMs: z.number().nonnegative().optional(),
+    })
+    .optional(),
   /** Milliseconds the model stays after its last use. */
   keepAliveMs: z.number().nonnegative().optional(),
   /** `true` keeps the model from its first load on, whatever else needs room. */
@@ -43,6 +50,8 @@ export interface ModelSettings {
         readonly maxEntryBytes?: number | undefined;
       }
     | undefined;
+  /** Joins requests that come together into one run, along the first dimension of every input and output. */
+  readonly batching?: BatchingOptions | undefined;
   readonly keepAliveMs?: number | undefined;
   readonly pinned?: boolean | undefined;
 }

@@ -3,7 +3,8 @@ import { messageOf, InferkvError, isInferkvError } from '../base/errors.ts';
 import type { Clock } from '../base/clock.ts';
 import type { HeapPartition } from '../cache/heap-partition.ts';
 import type { Lease, Loaded } from '../cache/partition.ts';
-import type { Engine, Session } from '../engines/engine.ts';
+import { BatchingSession, type BatchingOptions } from '../engines/batching-session.ts';
+import { DEFAULT_MAX_QUEUE, type Session } from '../engines/engine.ts';
 import { tell } from '../telemetry/channels.ts';
 import type { Catalog, ModelVersion } from './catalog.ts';
 
@@ -152,10 +153,10 @@ export class Residency {
   }
 
   async #load(version: ModelVersion, signal: AbortSignal): Promise<Loaded<Resident>> {
-    const { engine, artifact, settings } = version;
+    const { artifact, settings } = version;
     const start = this.#clock.now();
     const closed = this.#awaitedClosing();
-    const session = await loadSession(engine, version, signal).catch((error: unknown) => {
+    const session = await loadSession(version, this.#clock, signal).catch((error: unknown) => {
       closed.resolve();
       throw error;
     });
@@ -267,10 +268,11 @@ export class Residency {
   }
 }
 
-async function loadSession(engine: Engine, version: ModelVersion, signal: AbortSignal): Promise<Session> {
-  const { artifact, settings, name } = version;
+async function loadSession(version: ModelVersion, clock: Clock, signal: AbortSignal): Promise<Session> {
+  const { engine, artifact, settings, name } = version;
+  let session: Session;
   try {
-    return await engine.load(artifact, settings.session, signal);
+    session = await engine.load(artifact, settings.session, signal);
   } catch (error) {
     if (isInferkvError(error)) throw error;
     throw new InferkvError(
@@ -278,5 +280,21 @@ async function loadSession(engine: Engine, version: ModelVersion, signal: AbortS
       `The engine ${engine.name} could not load the model "${name}": ${messageOf(error)}`,
       { cause: error, key: name },
     );
+  }
+  return settings.batching === undefined ? session : batched(session, settings.batching, version, clock);
+}
+
+async function batched(
+  session: Session,
+  batching: BatchingOptions,
+  { settings }: ModelVersion,
+  clock: Clock,
+): Promise<Session> {
+  const { workers = 1, maxQueue = DEFAULT_MAX_QUEUE } = settings.session ?? {};
+  try {
+    return new BatchingSession(session, { ...batching, workers, maxQueue, clock });
+  } catch (error) {
+    await session.close();
+    throw error;
   }
 }

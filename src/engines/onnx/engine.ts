@@ -3,11 +3,10 @@ import { availableParallelism } from 'node:os';
 import { InferkvError } from '../../base/errors.ts';
 import { workerEntry } from '../../base/worker-entry.ts';
 import { computeScheduler } from '../compute-scheduler.ts';
-import type { Artifact, Engine, Session, SessionOptions } from '../engine.ts';
+import { DEFAULT_MAX_QUEUE, type Artifact, type Engine, type Session, type SessionOptions } from '../engine.ts';
 import { WorkerSession } from '../worker-session.ts';
 import { ortVersion } from './peer.ts';
 
-const DEFAULT_MAX_QUEUE = 1024;
 
 // A worker thread with its JavaScript heap and ONNX Runtime's own structures: measured 8 MB.
 const WORKER_BYTES = 8 * 1024 * 1024;
