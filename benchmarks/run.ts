@@ -3,9 +3,10 @@ import { parseArgs } from 'node:util';
 
 import { concurrency } from './concurrency.ts';
 import { resnet } from './resnet.ts';
+import { server } from './server.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency];
+const suites: readonly Suite[] = [resnet, concurrency, server];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 
