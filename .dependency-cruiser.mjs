@@ -5,11 +5,13 @@ const MAY_IMPORT = {
   policies: ['base'],
   cache: ['base', 'telemetry', 'policies'],
   engines: ['base', 'telemetry'],
-  models: ['base', 'telemetry', 'cache', 'engines'],
+  images: ['base'],
+  models: ['base', 'telemetry', 'cache', 'engines', 'images'],
   inference: ['base', 'telemetry', 'cache', 'engines', 'models'],
+  server: ['base', 'telemetry', 'cache', 'engines', 'models', 'inference', 'config'],
   config: ['base', 'models'],
-  demo: ['base', 'engines'],
-  cli: ['base', 'telemetry', 'config', 'compose.ts', 'demo', 'engines'],
+  demo: ['base', 'engines', 'images', 'inference'],
+  cli: ['base', 'telemetry', 'config', 'compose.ts', 'demo', 'engines', 'images', 'inference', 'models', 'server'],
   'compose.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'engines', 'models', 'inference'],
   'index.ts': ['base', 'telemetry', 'compose.ts', 'policies', 'cache', 'engines', 'models', 'inference'],
 };
@@ -17,7 +19,9 @@ const MAY_IMPORT = {
 /** Packages that only these files may import, as they are optional, heavy, or both. */
 const ONLY_FROM = {
   'onnxruntime-node': '^src/engines/onnx/(peer|runner)[.]ts$',
-  sharp: '^src/demo/image[.]ts$',
+  sharp: '^src/images/image[.]ts$',
+  fastify: '^src/server/',
+  'prom-client': '^src/telemetry/prometheus[.]ts$',
   commander: '^src/cli/',
 };
 

@@ -3,25 +3,34 @@ import { createRequire } from 'node:module';
 
 import { Command } from 'commander';
 
-import { isInferkvError } from '../base/errors.ts';
+import { EXIT, reportError } from './common.ts';
+import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
+import { keysCommand } from './keys.ts';
+import { modelsCommand } from './models.ts';
+import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 const program = new Command('inferkv')
   .description('A KV-cache for model inference: keeps what would otherwise be loaded or computed again.')
   .version(version)
-  .addCommand(demoCommand())
   .showHelpAfterError();
+
+for (const command of [serveCommand(), runCommand(), modelsCommand(), configCommand(), keysCommand(), demoCommand()]) {
+  program.addCommand(command);
+}
+
+/** Wrong usage has an exit code of its own, in every command. */
+function exitsByMeaning(command: Command): void {
+  command.exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : EXIT.usage));
+  for (const each of command.commands) exitsByMeaning(each);
+}
+exitsByMeaning(program);
 
 try {
   await program.parseAsync();
 } catch (error) {
-  // What the world did wrong gets one line; what we did wrong its stack.
-  process.stderr.write(
-    isInferkvError(error)
-      ? `inferkv: ${error.message} (${error.code})\n`
-      : `${String((error as Error).stack ?? error)}\n`,
-  );
-  process.exitCode = 1;
+  process.exitCode = reportError(error, process.argv.includes('--json'));
 }

@@ -2,13 +2,14 @@ import { z } from 'zod';
 
 import { InferkvError } from '../base/errors.ts';
 import { modelSettingsSchema, type ModelSettings } from '../models/model-settings.ts';
+import { serverSchema, type ServerOptions } from './server-settings.ts';
 
 const bytes = z.union([z.number().positive(), z.string().min(1)]);
 const milliseconds = z.number().nonnegative();
 
 const partition = z.strictObject({ budgetBytes: bytes.optional(), policy: z.string().optional() });
 
-const inferenceCacheOptionsSchema: z.ZodType<CheckedOptions> = z.strictObject({
+const cacheFields = {
   repository: z.string().min(1).optional(),
   models: z.record(z.string(), modelSettingsSchema).optional(),
   partitions: z
@@ -20,7 +21,11 @@ const inferenceCacheOptionsSchema: z.ZodType<CheckedOptions> = z.strictObject({
   recheckMs: milliseconds.optional(),
   seed: z.number().int().optional(),
   debug: z.boolean().optional(),
-});
+};
+
+const inferenceCacheOptionsSchema: z.ZodType<CheckedOptions> = z.strictObject(cacheFields);
+
+const configSchema: z.ZodType<InferkvConfig> = z.strictObject({ ...cacheFields, server: serverSchema.optional() });
 
 /** Settings of one partition, checked. */
 export interface CheckedPartition {
@@ -50,12 +55,34 @@ export interface CheckedOptions {
   readonly debug?: boolean | undefined;
 }
 
+/** What a configuration file holds: the options of a cache, and those of its server. */
+export interface InferkvConfig extends CheckedOptions {
+  readonly server?: ServerOptions | undefined;
+}
+
+/** Gives back what it is given; in `inferkv.config.ts` it brings types and completion. */
+export function defineConfig(config: InferkvConfig): InferkvConfig {
+  return config;
+}
+
 /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, which names the path of each setting that is wrong */
 export function checkOptions(options: unknown): CheckedOptions {
-  const checked = inferenceCacheOptionsSchema.safeParse(options);
+  return check(inferenceCacheOptionsSchema, options, 'The options are not valid');
+}
+
+/** As `checkOptions`, for a server. */
+export function checkServerOptions(options: unknown): ServerOptions {
+  return check(serverSchema, options, 'The options of the server are not valid');
+}
+
+/** As `checkOptions`, for a whole configuration. */
+export function checkConfig(config: unknown, whose: string): InferkvConfig {
+  return check(configSchema, config, `${whose} is not valid`);
+}
+
+function check<T>(schema: z.ZodType<T>, candidate: unknown, fault: string): T {
+  const checked = schema.safeParse(candidate);
   if (checked.success) return checked.data;
   const faults = checked.error.issues.map(({ path, message }) => `${path.join('.') || 'options'}: ${message}`);
-  throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `The options are not valid. ${faults.join('; ')}`, {
-    cause: checked.error,
-  });
+  throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `${fault}. ${faults.join('; ')}`, { cause: checked.error });
 }

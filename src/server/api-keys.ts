@@ -106,10 +106,7 @@ export class ApiKeys {
     const text = /^Bearer (?<key>\S+)$/i.exec(authorization ?? '')?.groups?.['key'] ?? '';
     const stored = this.#byId.get(KEY.exec(text)?.groups?.['id'] ?? '');
     // Compared even where there is nothing to compare with, so that time does not tell which ids exist.
-    const matches = timingSafeEqual(
-      hash('sha256', text, 'buffer'),
-      Buffer.from(stored?.sha256 ?? NOBODY, 'hex'),
-    );
+    const matches = timingSafeEqual(hash('sha256', text, 'buffer'), Buffer.from(stored?.sha256 ?? NOBODY, 'hex'));
     const expired = stored?.expiresAt !== undefined && Date.parse(stored.expiresAt) <= Date.now();
     if (stored !== undefined && matches && !expired) return { tenant: stored.tenant, role: stored.role };
     throw new InferkvError(

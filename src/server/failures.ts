@@ -66,10 +66,14 @@ export function failureOf(error: unknown, forOperator: boolean): Failure {
 }
 
 function publicMessage({ code, message, key }: InferkvError, status: number): string {
-  if (code === 'ERR_INFERKV_MODEL_NOT_FOUND') return `There is no model ${JSON.stringify(key ?? '')}, or not this version of it.`;
+  if (code === 'ERR_INFERKV_MODEL_NOT_FOUND')
+    return `There is no model ${JSON.stringify(key ?? '')}, or not this version of it.`;
   if (code === 'ERR_INFERKV_ARTIFACT_CHANGED') return 'The model changes at this moment; try again.';
   if (code === 'ERR_INFERKV_ENGINE_FAILED') return message;
-  return status >= 500 && !TRANSIENT.has(code) && code !== 'ERR_INFERKV_DEADLINE' && code !== 'ERR_INFERKV_MODEL_UNLOADED'
+  return status >= 500 &&
+    !TRANSIENT.has(code) &&
+    code !== 'ERR_INFERKV_DEADLINE' &&
+    code !== 'ERR_INFERKV_MODEL_UNLOADED'
     ? 'The server cannot answer with this model; its log says why.'
     : message;
 }

@@ -1,10 +1,11 @@
 import { createRequire } from 'node:module';
-import type { AddressInfo } from 'node:net';
 
 import fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
 import { systemClock, type Clock } from '../base/clock.ts';
 import { InferkvError, isInferkvError } from '../base/errors.ts';
+import { checkServerOptions } from '../config/schema.ts';
+import { SERVER_DEFAULTS, type ServerDefaults, type ServerOptions } from '../config/server-settings.ts';
 import { bytesOfSetting } from '../config/sizes.ts';
 import { PrometheusMetrics, type PartitionNumbers } from '../telemetry/prometheus.ts';
 import { Admission } from './admission.ts';
@@ -36,36 +37,6 @@ export interface ServedCache extends InferenceHost {
   stats(): Readonly<Record<string, PartitionNumbers>>;
 }
 
-/** How a server is set up. Sizes are bytes, or texts like `64MB`, or a share of memory like `10%`. */
-export interface ServerOptions {
-  /** Address to listen at; 127.0.0.1 if left out. Anything outside loopback needs `keysFile`. */
-  readonly host?: string | undefined;
-  /** 8000 if left out; 0 takes a free one. */
-  readonly port?: number | undefined;
-  /** A file of API keys (`inferkv keys`); without it whoever reaches the server may do everything. */
-  readonly keysFile?: string | undefined;
-  /** One request's body at most; 64 MB if left out. */
-  readonly maxBodyBytes?: number | string | undefined;
-  /** All bodies that are in memory at one time; 512 MB if left out. */
-  readonly maxBufferedBytes?: number | string | undefined;
-  /** Inference requests under way at most; 1,024 if left out. */
-  readonly maxConcurrent?: number | undefined;
-  /** Of one tenant; as many as there may be at all if left out. */
-  readonly maxConcurrentPerTenant?: number | undefined;
-  /** Open connections at most; 16,384 if left out. */
-  readonly maxConnections?: number | undefined;
-  /** Milliseconds within which a request must have arrived as a whole; 60,000 if left out. */
-  readonly requestTimeoutMs?: number | undefined;
-  /** Milliseconds a client may take without progress to receive its answer; 60,000 if left out. */
-  readonly responseTimeoutMs?: number | undefined;
-  /** Milliseconds after which an answer is given up; 300,000 if left out. */
-  readonly deadlineMs?: number | undefined;
-  /** Milliseconds that requests under way have to end when the server shuts down; 30,000 if left out. */
-  readonly shutdownTimeoutMs?: number | undefined;
-  /** What is logged, as lines of JSON on standard output: `silent`, `error`, `warn`, `info`, `debug`; `warn` if left out. */
-  readonly logLevel?: string | undefined;
-}
-
 /** A server that listens, or will. */
 export interface InferenceServer extends AsyncDisposable {
   /** Starts listening; gives the address, `http://127.0.0.1:8000`. */
@@ -73,20 +44,6 @@ export interface InferenceServer extends AsyncDisposable {
   /** Takes nothing new, finishes what it accepted, and stops. The cache it serves stays open. */
   close(): Promise<void>;
 }
-
-const DEFAULTS = {
-  host: '127.0.0.1',
-  port: 8000,
-  maxBodyBytes: '64MB',
-  maxBufferedBytes: '512MB',
-  maxConcurrent: 1024,
-  maxConnections: 16_384,
-  requestTimeoutMs: 60_000,
-  responseTimeoutMs: 60_000,
-  deadlineMs: 300_000,
-  shutdownTimeoutMs: 30_000,
-  logLevel: 'warn',
-} as const;
 
 const HEADERS_TIMEOUT_MS = 10_000;
 const CONNECTIONS_CHECK_MS = 5_000;
@@ -112,10 +69,10 @@ export function createInferenceServer(
   return new HttpServer(cache, options);
 }
 
-type Settings = { readonly [Name in keyof typeof DEFAULTS]: NonNullable<ServerOptions[Name]> } & {
+interface Settings extends ServerDefaults {
   readonly keysFile: string | undefined;
   readonly maxConcurrentPerTenant: number;
-};
+}
 
 class HttpServer implements InferenceServer {
   readonly #settings: Settings;
@@ -129,7 +86,7 @@ class HttpServer implements InferenceServer {
   #closing: Promise<void> | undefined;
 
   constructor(cache: ServedCache, { clock = systemClock, ...options }: ServerOptions & { readonly clock?: Clock }) {
-    const settings = settingsOf(options);
+    const settings = settingsOf(checkServerOptions(options));
     this.#settings = settings;
     this.#clock = clock;
     this.#app = frameworkOf(settings);
@@ -203,7 +160,9 @@ class HttpServer implements InferenceServer {
     app.decorateRequest('principal');
     app.decorateRequest('exchange');
     app.removeAllContentTypeParsers();
-    app.addContentTypeParser('*', (request: FastifyRequest, payload: FastifyRequest['raw']) => this.#readBody(request, payload));
+    app.addContentTypeParser('*', (request: FastifyRequest, payload: FastifyRequest['raw']) =>
+      this.#readBody(request, payload),
+    );
     app.addHook('onRequest', (request, reply) => this.#begin(request, reply));
     app.setErrorHandler((error, request, reply) => this.#fail(error, request, reply));
     app.setNotFoundHandler((request, reply) =>
@@ -244,7 +203,10 @@ class HttpServer implements InferenceServer {
   async #readBody(request: FastifyRequest, payload: FastifyRequest['raw']): Promise<RequestBody> {
     const encoding = request.headers['content-encoding'] ?? 'identity';
     if (encoding !== 'identity') {
-      throw new InferkvError('ERR_INFERKV_BODY_INVALID', `Bodies in the encoding ${encoding} are not read here; send it plain.`);
+      throw new InferkvError(
+        'ERR_INFERKV_BODY_INVALID',
+        `Bodies in the encoding ${encoding} are not read here; send it plain.`,
+      );
     }
     const body = await this.#bodies.read(payload);
     request.exchange.whenOver(body.release);
@@ -268,13 +230,13 @@ class HttpServer implements InferenceServer {
 
 function settingsOf(options: ServerOptions): Settings {
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  const settings = { ...DEFAULTS, keysFile: undefined, ...given } as Settings;
+  const settings = { ...SERVER_DEFAULTS, keysFile: undefined, ...given } as Settings;
   return { ...settings, maxConcurrentPerTenant: options.maxConcurrentPerTenant ?? settings.maxConcurrent };
 }
 
 function frameworkOf({ logLevel, requestTimeoutMs }: Settings): FastifyInstance {
   return fastify({
-    logger: { level: logLevel },
+    logger: { level: logLevel, stream: process.stderr },
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: requestTimeoutMs,
     forceCloseConnections: 'idle',

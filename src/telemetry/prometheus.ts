@@ -64,7 +64,12 @@ export class PrometheusMetrics implements Disposable {
       buckets: DURATION_BUCKETS,
       registers,
     });
-    gauge('inferkv_http_requests_under_way', 'Requests let in and not yet answered', sources.requestsUnderWay, registers);
+    gauge(
+      'inferkv_http_requests_under_way',
+      'Requests let in and not yet answered',
+      sources.requestsUnderWay,
+      registers,
+    );
     gauge('inferkv_http_body_bytes', 'Memory held by request bodies', sources.bufferedBytes, registers);
     for (const [field, help] of Object.entries(PARTITION_GAUGES)) {
       partitionNumbers(field as keyof PartitionNumbers, `inferkv_partition_${snake(field)}`, help, sources, registers);

@@ -7,7 +7,6 @@ import { DEFAULT_MAX_QUEUE, type Artifact, type Engine, type Session, type Sessi
 import { WorkerSession } from '../worker-session.ts';
 import { ortVersion } from './peer.ts';
 
-
 // A worker thread with its JavaScript heap and ONNX Runtime's own structures: measured 8 MB.
 const WORKER_BYTES = 8 * 1024 * 1024;
 

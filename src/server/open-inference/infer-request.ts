@@ -130,9 +130,12 @@ function tensorOf({ name, datatype, shape, data, parameters: given }: ParsedInpu
   const size = given?.['binary_data_size'];
   if (size === undefined) return tensorFromJson(name, type, shape, data);
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
-    throw bodyInvalid(`The input "${name}" has ${JSON.stringify(size)} as binary_data_size; it must be a number of bytes`);
+    throw bodyInvalid(
+      `The input "${name}" has ${JSON.stringify(size)} as binary_data_size; it must be a number of bytes`,
+    );
   }
-  if (data !== undefined) throw bodyInvalid(`The input "${name}" has both "data" and binary_data_size; give one of them`);
+  if (data !== undefined)
+    throw bodyInvalid(`The input "${name}" has both "data" and binary_data_size; give one of them`);
   return tensorFromBytes(name, type, shape, binary.take(name, size));
 }
 
@@ -157,7 +160,8 @@ const UNSUPPORTED = ['classification', 'shared_memory_region'];
 /** Extensions that change what is asked for: to overlook them would be to answer another question. */
 function refuseUnsupported(what: string, given: Readonly<Record<string, ParameterValue>> | undefined): void {
   const found = UNSUPPORTED.find((name) => given?.[name] !== undefined);
-  if (found !== undefined) throw bodyInvalid(`The ${what} asks for "${found}", an extension that this server does not have`);
+  if (found !== undefined)
+    throw bodyInvalid(`The ${what} asks for "${found}", an extension that this server does not have`);
 }
 
 function deadlineOf(timeout: ParameterValue | undefined): number | undefined {

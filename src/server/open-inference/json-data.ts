@@ -86,7 +86,8 @@ function kindOf(type: TensorType): ElementKind {
  * @throws InferkvError `ERR_INFERKV_INPUT_INVALID` for elements that are of another type, out of range, too few or too many
  */
 export function tensorFromJson(name: string, type: TensorType, shape: readonly number[], data: unknown): Tensor {
-  if (!Array.isArray(data)) throw invalid(name, 'must have an array as its "data", or "binary_data_size" in its parameters');
+  if (!Array.isArray(data))
+    throw invalid(name, 'must have an array as its "data", or "binary_data_size" in its parameters');
   const expected = elementCount(shape);
   // Counted before anything of that size is allocated: a shape is only a claim.
   const found = countElements(name, data, expected, Math.max(1, shape.length));

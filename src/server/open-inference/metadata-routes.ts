@@ -36,7 +36,11 @@ export function metadataRoutes(app: FastifyInstance, { models, version, isReady 
     app.get(path, infer, async (request) => {
       const { name, version: wanted } = request.params as ModelPath;
       const metadata = await models.serving(name, wanted).metadata();
-      return { name, versions: await versionsOf(models, name), ...wireMetadata(metadata, await engineOf(models, name, wanted)) };
+      return {
+        name,
+        versions: await versionsOf(models, name),
+        ...wireMetadata(metadata, await engineOf(models, name, wanted)),
+      };
     });
     app.get(`${path}/ready`, infer, async (request, reply) => {
       const { name, version: wanted } = request.params as ModelPath;

@@ -71,7 +71,9 @@ function bodyOf<T>(request: FastifyRequest, schema: z.ZodType<T>): T {
     const text = body === undefined ? '' : Buffer.from(body.bytes).toString('utf8').trim();
     return schema.parse(text === '' ? {} : JSON.parse(text));
   } catch (error) {
-    throw new InferkvError('ERR_INFERKV_BODY_INVALID', `The request is not valid: ${messageOf(error)}`, { cause: error });
+    throw new InferkvError('ERR_INFERKV_BODY_INVALID', `The request is not valid: ${messageOf(error)}`, {
+      cause: error,
+    });
   } finally {
     body?.release();
   }
