@@ -13,7 +13,7 @@ const MAY_IMPORT = {
   demo: ['base', 'engines', 'images', 'inference'],
   cli: ['base', 'telemetry', 'config', 'compose.ts', 'demo', 'engines', 'images', 'inference', 'models', 'server'],
   'compose.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'engines', 'models', 'inference'],
-  'index.ts': ['base', 'telemetry', 'compose.ts', 'policies', 'cache', 'engines', 'models', 'inference'],
+  'index.ts': ['base', 'telemetry', 'config', 'compose.ts', 'policies', 'cache', 'engines', 'models', 'inference'],
 };
 
 /** Packages that only these files may import, as they are optional, heavy, or both. */

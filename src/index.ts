@@ -6,6 +6,8 @@ export {
   type WrapOptions,
   type WrappedArtifact,
 } from './compose.ts';
+export { defineConfig, type InferkvConfig } from './config/schema.ts';
+export type { ServerOptions } from './config/server-settings.ts';
 export { InferkvError, isInferkvError, type ErrorCode, type ErrorDetails } from './base/errors.ts';
 export {
   tensor,

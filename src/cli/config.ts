@@ -19,5 +19,5 @@ export function configCommand(): Command {
 
 function shown(value: unknown): string {
   if (value === undefined) return '-';
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }

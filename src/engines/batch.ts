@@ -28,7 +28,7 @@ export function rowsOf(inputs: Tensors): number | undefined {
 /** Says which requests can share a run: those of equal inputs but for the number of rows, and of equal outputs. */
 export function signatureOf(inputs: Tensors, outputs: readonly string[]): string {
   const shapes = Object.entries(inputs)
-    .map(([name, { type, shape }]) => [name, type, ...shape.slice(1)])
+    .map(([name, { type, shape }]) => [name, type, shape.slice(1)])
     .toSorted(([a], [b]) => (String(a) < String(b) ? -1 : 1));
   return JSON.stringify([shapes, outputs]);
 }

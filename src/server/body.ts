@@ -125,7 +125,7 @@ function drain(payload: IncomingMessage, take: (chunk: Buffer) => void): Promise
       // An error after this one is of no interest, but unheard it would end the process.
       payload.on('error', () => undefined);
       if (error === undefined) resolve();
-      else reject(error as Error);
+      else reject(error);
     };
     const onData = (chunk: Buffer): void => {
       try {

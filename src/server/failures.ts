@@ -85,7 +85,7 @@ function fromFramework(error: unknown): Failure {
     return {
       status: statusCode,
       headers: {},
-      body: { error: String(message), code: String(code ?? 'ERR_INFERKV_BODY_INVALID') },
+      body: { error: String(message), code: typeof code === 'string' ? code : 'ERR_INFERKV_BODY_INVALID' },
       unexpected: false,
     };
   }

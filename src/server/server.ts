@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
 import { systemClock, type Clock } from '../base/clock.ts';
-import { InferkvError, isInferkvError } from '../base/errors.ts';
+import { InferkvError } from '../base/errors.ts';
 import { checkServerOptions } from '../config/schema.ts';
 import { SERVER_DEFAULTS, type ServerDefaults, type ServerOptions } from '../config/server-settings.ts';
 import { bytesOfSetting } from '../config/sizes.ts';
@@ -209,7 +209,7 @@ class HttpServer implements InferenceServer {
       );
     }
     const body = await this.#bodies.read(payload);
-    request.exchange.whenOver(body.release);
+    request.exchange.whenOver(() => body.release());
     return body;
   }
 
