@@ -29,16 +29,16 @@ export class Admission {
   enter(tenant: string): () => void {
     const { maxConcurrent, maxConcurrentPerTenant } = this.#limits;
     const ofTenant = this.#byTenant.get(tenant) ?? 0;
-    if (ofTenant >= maxConcurrentPerTenant) {
-      throw new InferkvError(
-        'ERR_INFERKV_TENANT_BUSY',
-        `${ofTenant} requests of yours are under way, which is as many as one tenant may have; wait for one to end.`,
-      );
-    }
     if (this.#underWay >= maxConcurrent) {
       throw new InferkvError(
         'ERR_INFERKV_OVERLOADED',
         `The server answers ${this.#underWay} requests already, which is as many as it takes; try again later.`,
+      );
+    }
+    if (ofTenant >= maxConcurrentPerTenant) {
+      throw new InferkvError(
+        'ERR_INFERKV_TENANT_BUSY',
+        `${ofTenant} requests of yours are under way, which is as many as one tenant may have; wait for one to end.`,
       );
     }
     this.#underWay++;

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import type { Socket } from 'node:net';
 
 import fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 
@@ -45,7 +46,8 @@ export interface InferenceServer extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-const HEADERS_TIMEOUT_MS = 10_000;
+// Connections the system accepts for us while we are busy; past it clients wait a second and try again.
+const BACKLOG = 4096;
 const CONNECTIONS_CHECK_MS = 5_000;
 const MAX_PATH_PARAMETER = 256;
 
@@ -82,6 +84,8 @@ class HttpServer implements InferenceServer {
   readonly #admission: Admission;
   readonly #metrics: PrometheusMetrics;
   readonly #keys: ApiKeys | undefined;
+  /** Open connections, and how many requests of each are under way. */
+  readonly #connections = new Map<Socket, number>();
   #state: 'starting' | 'ready' | 'closing' = 'starting';
   #closing: Promise<void> | undefined;
 
@@ -107,7 +111,7 @@ class HttpServer implements InferenceServer {
   async listen(): Promise<string> {
     const { host, port } = this.#settings;
     try {
-      const address = await this.#app.listen({ host, port });
+      const address = await this.#app.listen({ host, port, backlog: BACKLOG });
       this.#state = 'ready';
       return address;
     } catch (cause) {
@@ -131,6 +135,8 @@ class HttpServer implements InferenceServer {
   async #shutDown(): Promise<void> {
     this.#state = 'closing';
     const patience = this.#clock.after(this.#settings.shutdownTimeoutMs, () => this.#app.server.closeAllConnections());
+    // Node takes a connection that has not asked anything yet for a busy one.
+    for (const [socket, underWay] of this.#connections) if (underWay === 0) socket.destroySoon();
     try {
       await this.#app.close();
     } finally {
@@ -155,8 +161,12 @@ class HttpServer implements InferenceServer {
     const app = this.#app;
     const { deadlineMs, responseTimeoutMs, maxConnections } = this.#settings;
     app.server.maxConnections = maxConnections;
-    // Every request of a connection listens for its end, and clients may send many before the first is answered.
-    app.server.on('connection', (socket) => socket.setMaxListeners(0));
+    app.server.on('connection', (socket) => {
+      // Every request of a connection listens for its end, and clients may send many before the first is answered.
+      socket.setMaxListeners(0);
+      this.#connections.set(socket, 0);
+      socket.on('close', () => this.#connections.delete(socket));
+    });
     app.decorateRequest('principal');
     app.decorateRequest('exchange');
     app.removeAllContentTypeParsers();
@@ -183,7 +193,9 @@ class HttpServer implements InferenceServer {
     const start = this.#clock.now();
     request.exchange = exchange;
     request.principal = NOBODY;
-    exchange.whenOver(() => this.#observe(request, reply, start));
+    const { socket } = request.raw;
+    this.#connections.set(socket, (this.#connections.get(socket) ?? 0) + 1);
+    exchange.whenOver(() => this.#end(request, reply, start));
     const { role = 'admin', admits = false } = request.routeOptions.config;
     request.principal = this.#principalOf(request, role);
     if (role === 'admin' && request.principal.role !== 'admin') {
@@ -220,11 +232,12 @@ class HttpServer implements InferenceServer {
     void reply.code(failure.status).headers(failure.headers).send(failure.body);
   }
 
-  #observe({ routeOptions, method }: FastifyRequest, { raw }: FastifyReply, start: number): void {
+  #end({ routeOptions, method, raw: { socket } }: FastifyRequest, { raw }: FastifyReply, start: number): void {
     const status = raw.writableFinished ? raw.statusCode : CLIENT_LEFT;
     this.#metrics.observeRequest(routeOptions.url ?? 'none', method, status, this.#clock.now() - start);
-    // A connection that has become idle only now would keep the server from closing.
-    if (this.#state === 'closing') setImmediate(() => this.#app.server.closeIdleConnections());
+    const left = (this.#connections.get(socket) ?? 1) - 1;
+    if (this.#connections.has(socket)) this.#connections.set(socket, left);
+    if (this.#state === 'closing' && left === 0) socket.destroySoon();
   }
 }
 
@@ -242,8 +255,8 @@ function frameworkOf({ logLevel, requestTimeoutMs }: Settings): FastifyInstance 
     forceCloseConnections: 'idle',
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PATH_PARAMETER },
     http: {
-      headersTimeout: Math.min(HEADERS_TIMEOUT_MS, requestTimeoutMs),
-      connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
+      headersTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: Math.min(CONNECTIONS_CHECK_MS, requestTimeoutMs),
     },
   });
 }
