@@ -276,7 +276,7 @@ describe('a server among bad clients', () => {
         sockets.push(...more);
       }
     } catch (error) {
-      for (const socket of sockets) socket.destroy();
+      for (const socket of sockets) socket.resetAndDestroy();
       if ((error as { code?: unknown }).code !== 'EMFILE') throw error;
       context.skip('this system allows fewer open files than 20,000 (ulimit -n)');
       return;
@@ -290,7 +290,7 @@ describe('a server among bad clients', () => {
         return (await data)[0].toString('latin1');
       });
     for (const answer of await Promise.all(answers)) assert.match(answer, /^HTTP\/1\.1 200[\s\S]*"data":\[8\]/);
-    for (const socket of sockets) socket.destroy();
+    for (const socket of sockets) socket.resetAndDestroy();
     await assertUnharmed(served);
   });
 

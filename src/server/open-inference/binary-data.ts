@@ -30,7 +30,8 @@ export function tensorFromBytes(name: string, type: TensorType, shape: readonly 
   if (type === 'bool' && bytes.some((each) => each > 1)) {
     throw invalid(name, 'has a byte other than 0 and 1, which a BOOL cannot be');
   }
-  const aligned = bytes.byteOffset % ELEMENT_BYTES[type] === 0 ? bytes : bytes.slice();
+  // Not by slice(), which for a Buffer copies nothing.
+  const aligned = bytes.byteOffset % ELEMENT_BYTES[type] === 0 ? bytes : new Uint8Array(bytes);
   return { type, shape, data: numericView(type, shape, aligned.buffer, aligned.byteOffset) };
 }
 
