@@ -125,7 +125,10 @@ describe('a batching session', () => {
     ];
     clock.advance(5);
     assert.deepEqual(await Promise.all(results.map(sumOf)), [[3], [3], [4], [5, 6, 7, 8, 9]]);
-    assert.deepEqual(inner.runs.toSorted(), [1, 1, 1, 5]);
+    assert.deepEqual(
+      inner.runs.toSorted((a, b) => a - b),
+      [1, 1, 1, 5],
+    );
     assert.deepEqual(Object.keys((await results[2])?.outputs ?? {}), ['sum']);
   });
 

@@ -11,6 +11,8 @@ export interface RequestBody {
   readonly jsonLength: number | undefined;
   /** Gives the memory back, which must not be touched afterwards; a second call does nothing. */
   release(): void;
+  /** Hands the bytes over to whoever calls, to be transferred to another thread; they stay charged until `release`. */
+  surrender(): Uint8Array<ArrayBuffer>;
 }
 
 /** Bounds of what is read. */
@@ -68,12 +70,25 @@ export class BodyReader {
       this.#give(slab);
       throw error;
     }
-    let held: ArrayBuffer | undefined = slab;
-    const release = (): void => {
-      if (held !== undefined) this.#give(held);
-      held = undefined;
+    return this.#heldBody(slab, new Uint8Array(slab, pad, end - pad), jsonLength);
+  }
+
+  #heldBody(slab: ArrayBuffer, bytes: Uint8Array<ArrayBuffer>, jsonLength: number | undefined): RequestBody {
+    const { byteLength } = slab;
+    let state: 'held' | 'surrendered' | 'released' = 'held';
+    return {
+      bytes,
+      jsonLength,
+      surrender: () => {
+        state = 'surrendered';
+        return bytes;
+      },
+      release: () => {
+        if (state === 'held') this.#slabs.give(slab);
+        if (state !== 'released') this.#bufferedBytes -= byteLength;
+        state = 'released';
+      },
     };
-    return { bytes: new Uint8Array(slab, pad, end - pad), jsonLength, release };
   }
 
   #assertAllowed(bytes: number): void {

@@ -14,6 +14,7 @@ import { ApiKeys, type Principal, type Role } from './api-keys.ts';
 import { BodyReader, type RequestBody } from './body.ts';
 import { Exchange } from './exchange.ts';
 import { failureOf } from './failures.ts';
+import { Codec } from './open-inference/codec.ts';
 import { inferRoutes } from './open-inference/infer-routes.ts';
 import { metadataRoutes } from './open-inference/metadata-routes.ts';
 import { repositoryRoutes } from './open-inference/repository-routes.ts';
@@ -81,6 +82,7 @@ class HttpServer implements InferenceServer {
   readonly #clock: Clock;
   readonly #app: FastifyInstance;
   readonly #bodies: BodyReader;
+  readonly #codec = new Codec();
   readonly #admission: Admission;
   readonly #metrics: PrometheusMetrics;
   readonly #keys: ApiKeys | undefined;
@@ -141,6 +143,7 @@ class HttpServer implements InferenceServer {
       await this.#app.close();
     } finally {
       patience.cancel();
+      await this.#codec.close();
       this.#metrics[Symbol.dispose]();
     }
   }
@@ -180,7 +183,7 @@ class HttpServer implements InferenceServer {
     );
     const isReady = (): boolean => this.#state === 'ready';
     metadataRoutes(app, { models, version: VERSION, isReady });
-    inferRoutes(app, { models, deadlineMs, responseTimeoutMs });
+    inferRoutes(app, { models, codec: this.#codec, deadlineMs, responseTimeoutMs });
     repositoryRoutes(app, models);
     app.get('/metrics', { config: { role: 'admin' } }, async (_request, reply) =>
       reply.type(this.#metrics.contentType).send(await this.#metrics.text()),

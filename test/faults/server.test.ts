@@ -17,7 +17,7 @@ function one(value: number): WireTensor {
 
 /** An input of the slow model; its run takes some hundred milliseconds. */
 function square(value: number): WireTensor {
-  const values = new Array<number>(SIDE * SIDE).fill(0);
+  const values = Array.from({ length: SIDE * SIDE }, () => 0);
   values[0] = value;
   return { name: 'x', datatype: 'FP32', shape: [SIDE, SIDE], values };
 }

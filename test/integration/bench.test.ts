@@ -22,11 +22,24 @@ describe('the benchmarks', () => {
     }
   });
 
+  it('measure the server in processes of its own', () => {
+    using folder = new TempFolder();
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'server', '--quick', '--json'], {
+      encoding: 'utf8',
+      env: { ...process.env, XDG_CACHE_HOME: folder.path },
+    });
+    assert.equal(status, 0, stderr);
+    const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
+    for (const name of ['hit_over_fastify_sha256', 'hit_over_fastify', 'loop_gap_p999_ms', 'loop_gap_small_per_s']) {
+      assert.ok((figures[name] ?? 0) > 0, name);
+    }
+  });
+
   it('say which there are when asked for another', () => {
     for (const args of [[], ['nothing'], ['resnet', 'concurrency']]) {
       const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { encoding: 'utf8' });
       assert.deepEqual([status, stdout], [2, '']);
-      assert.match(stderr, /resnet[\s\S]*concurrency/);
+      assert.match(stderr, /resnet[\s\S]*concurrency[\s\S]*server/);
     }
   });
 });

@@ -7,9 +7,27 @@ import { after, before, describe, it } from 'node:test';
 
 import sharp from 'sharp';
 
-import { demoRepository, readImage, readLabels, topClasses } from '../../src/demo/index.ts';
+import {
+  demoRepository,
+  readImage,
+  readLabels,
+  readPixels,
+  readText,
+  SAMPLE_IMAGE,
+  topClasses,
+} from '../../src/demo/index.ts';
+import { createInferenceCache } from '../../src/index.ts';
 
 const cli = join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.ts');
+
+const NOTICE = [
+  'Reading Room',
+  'Open Monday to Friday, 9:00 - 17:30',
+  'Please keep what you have read on the shelf:',
+  'someone else will ask for the same book.',
+  'Shelf 25 Row 4 No. 1729',
+  'Thank you for not asking twice.',
+];
 
 describe('the demo', () => {
   let folder = '';
@@ -32,6 +50,33 @@ describe('the demo', () => {
       assert.match(stdout, new RegExp(`^ {2}${row} +[\\d.]+ ms +[\\d.]+ x$`, 'm'));
     }
     assert.match(stdout, /weights are seeded, not trained/);
+    for (const line of NOTICE) assert.ok(stdout.includes(`\n  ${line}\n`), stdout);
+    assert.match(stdout, /\n {2}first time +[\d.]+ ms +[\d.]+ ms of it in the models, 0 of 7 answers from the cache\n/);
+    assert.match(
+      stdout,
+      /\n {2}second time +[\d.]+ ms +[\d.]+ ms of it in the models, 7 of 7 answers from the cache\n/,
+    );
+  });
+
+  it('reads the text on an image, and the second time finds all answers', async () => {
+    const repository = await demoRepository({ folder: join(folder, 'inferkv', 'demo-models') });
+    await using cache = createInferenceCache({ repository });
+    const image = await readPixels(SAMPLE_IMAGE);
+    const first = await readText(cache, image);
+    assert.deepEqual(
+      first.lines.map(({ text }) => text),
+      NOTICE,
+    );
+    for (const { box } of first.lines) {
+      assert.ok(box.left >= 0 && box.left + box.width <= image.width && box.top + box.height <= image.height);
+    }
+    const second = await readText(cache, image);
+    assert.deepEqual(second.lines, first.lines);
+    assert.ok([second.detection, ...second.recognition].every(({ hit }) => hit));
+    const white = { width: 64, height: 40, data: new Uint8Array(64 * 40 * 3).fill(255) };
+    assert.deepEqual((await readText(cache, white)).lines, []);
+    const figures = JSON.parse(demo('text', '--json').stdout) as { lines: { text: string }[]; secondHits: number };
+    assert.deepEqual([figures.lines.map(({ text }) => text), figures.secondHits], [NOTICE, 7]);
   });
 
   it('runs a model of the user on an image, with labels', async () => {
@@ -54,15 +99,15 @@ describe('the demo', () => {
   it('says in one line what is wrong with what it was given', () => {
     const broken = join(folder, 'broken.onnx');
     writeFileSync(broken, 'no model at all');
-    const cases: readonly (readonly [string[], RegExp])[] = [
-      [['--model', join(folder, 'nowhere.onnx')], /ERR_INFERKV_REPOSITORY_INVALID/],
-      [['--model', broken], /ERR_INFERKV_ARTIFACT_INVALID/],
-      [['--image', join(folder, 'nowhere.jpg')], /ERR_INFERKV_INPUT_INVALID/],
-      [['--image', broken], /ERR_INFERKV_INPUT_INVALID/],
+    const cases: readonly (readonly [args: string[], status: number, code: RegExp])[] = [
+      [['--model', join(folder, 'nowhere.onnx')], 3, /ERR_INFERKV_REPOSITORY_INVALID/],
+      [['--model', broken], 1, /ERR_INFERKV_ARTIFACT_INVALID/],
+      [['--image', join(folder, 'nowhere.jpg')], 4, /ERR_INFERKV_INPUT_INVALID/],
+      [['text', '--image', broken], 4, /ERR_INFERKV_INPUT_INVALID/],
     ];
-    for (const [args, code] of cases) {
+    for (const [args, expected, code] of cases) {
       const { status, stdout, stderr } = demo(...args);
-      assert.equal(status, 1);
+      assert.equal(status, expected);
       assert.equal(stdout, '');
       assert.match(stderr.trim(), code);
       assert.equal(stderr.trim().split('\n').length, 1, stderr);

@@ -52,7 +52,7 @@ describe('the library', () => {
       ],
     );
     const { costMs, elapsedMs, savedMs, key, ...miss } = first.cache;
-    assert.deepEqual(miss, { status: 'miss', hit: false, tier: undefined });
+    assert.deepEqual(miss, { status: 'miss', hit: false, tier: undefined, version: '1' });
     assert.match(String(key), /^[0-9a-f]{64}$/);
     assert.ok(costMs > 0 && elapsedMs >= costMs);
     assert.equal(savedMs, 0);

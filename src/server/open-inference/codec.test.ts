@@ -125,14 +125,16 @@ describe('the codec of the Open Inference Protocol', () => {
           Buffer.from('{"inputs":[],"parameters":{"binary_data_output":true}}'),
           undefined,
         );
-        const { json, binary, byteLength } = encodeInferResponse({ name: 'm', version: '1' }, request, outputs);
-        const parsed = JSON.parse(json.toString()) as {
+        const { pieces, jsonLength, byteLength } = encodeInferResponse({ name: 'm', version: '1' }, request, outputs);
+        const body = Buffer.concat(pieces);
+        assert.equal(body.length, byteLength);
+        const parsed = JSON.parse(body.toString('utf8', 0, jsonLength)) as {
           outputs: { name: string; datatype: string; shape: number[]; parameters: { binary_data_size: number } }[];
         };
-        assert.equal(byteLength, json.length + binary.reduce((sum, each) => sum + each.length, 0));
-        for (const [at, { name, datatype, shape, parameters }] of parsed.outputs.entries()) {
-          const bytes = Uint8Array.from(binary[at] ?? []);
-          assert.equal(bytes.length, parameters.binary_data_size);
+        let at = jsonLength;
+        for (const { name, datatype, shape, parameters } of parsed.outputs) {
+          const bytes = Uint8Array.from(body.subarray(at, at + parameters.binary_data_size));
+          at += parameters.binary_data_size;
           const decoded = tensorFromBytes(name, TYPE_OF_DATATYPE[datatype] as TensorType, shape, bytes);
           assert.deepEqual(Array.from(decoded.data, loose), Array.from(outputs[name]?.data ?? [], loose));
         }

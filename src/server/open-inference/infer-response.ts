@@ -10,43 +10,65 @@ export interface Answering {
   readonly version: string | undefined;
 }
 
-/** The body of an answer, in the pieces in which it is sent. */
+/** The body of an answer, in the pieces in which it is sent: the JSON, then the binary outputs. */
 export interface EncodedResponse {
-  readonly json: Buffer;
-  /** Bytes of the binary outputs, in their order; views of the outputs themselves where these are numbers. */
-  readonly binary: readonly Uint8Array[];
+  /** Binary outputs of numbers are views of the outputs themselves. */
+  readonly pieces: readonly Uint8Array[];
+  /** Bytes of the JSON. */
+  readonly jsonLength: number;
   /** Bytes of all. */
   readonly byteLength: number;
 }
+
+/** The elements of an output as JSON that was made before, as UTF-8. */
+export type JsonElements = ReadonlyMap<string, Uint8Array>;
 
 /**
  * Encodes an answer. Outputs come in the order in which they were asked for; those wanted as bytes follow the JSON.
  *
  * @throws InferkvError `ERR_INFERKV_OUTPUT_NOT_JSON`
  */
-export function encodeInferResponse(model: Answering, request: InferRequest, outputs: Tensors): EncodedResponse {
+export function encodeInferResponse(
+  model: Answering,
+  request: InferRequest,
+  outputs: Tensors,
+  made: JsonElements = new Map(),
+): EncodedResponse {
+  const pieces: Uint8Array[] = [];
   const binary: Uint8Array[] = [];
-  const encoded = wantedOutputs(request, outputs).map(({ name, binary: asBytes }) => {
+  let text = `{"model_name":${JSON.stringify(model.name)},`;
+  if (model.version !== undefined) text += `"model_version":${JSON.stringify(model.version)},`;
+  if (request.id !== undefined) text += `"id":${JSON.stringify(request.id)},`;
+  text += '"outputs":[';
+  for (const [at, { name, binary: asBytes }] of wantedOutputs(request, outputs).entries()) {
     const tensor = outputs[name] as Tensor;
-    const head = `{"name":${JSON.stringify(name)},"datatype":"${datatypeOf(tensor.type)}","shape":[${tensor.shape.join(',')}]`;
-    if (!asBytes) return `${head},"data":${jsonOfTensor(name, tensor)}}`;
-    const bytes = bytesOfTensor(tensor);
-    binary.push(bytes);
-    return `${head},"parameters":{"binary_data_size":${bytes.byteLength}}}`;
-  });
-  const fields = [
-    `"model_name":${JSON.stringify(model.name)}`,
-    ...(model.version === undefined ? [] : [`"model_version":${JSON.stringify(model.version)}`]),
-    ...(request.id === undefined ? [] : [`"id":${JSON.stringify(request.id)}`]),
-    `"outputs":[${encoded.join(',')}]`,
-  ];
-  const json = Buffer.from(`{${fields.join(',')}}`, 'utf8');
-  const byteLength = binary.reduce((sum, each) => sum + each.byteLength, json.byteLength);
-  return { json, binary, byteLength };
+    text += `${at === 0 ? '' : ','}{"name":${JSON.stringify(name)},"datatype":"${datatypeOf(tensor.type)}","shape":[${tensor.shape.join(',')}],`;
+    if (asBytes) {
+      const bytes = bytesOfTensor(tensor);
+      binary.push(bytes);
+      text += `"parameters":{"binary_data_size":${bytes.byteLength}}}`;
+      continue;
+    }
+    const elements = made.get(name);
+    if (elements === undefined) {
+      text += `"data":${jsonOfTensor(name, tensor)}}`;
+    } else {
+      pieces.push(Buffer.from(`${text}"data":`), elements);
+      text = '}';
+    }
+  }
+  pieces.push(Buffer.from(`${text}]}`));
+  const jsonLength = lengthOf(pieces);
+  return { pieces: [...pieces, ...binary], jsonLength, byteLength: jsonLength + lengthOf(binary) };
 }
 
-function wantedOutputs({ outputs, binaryOutputs }: InferRequest, given: Tensors): readonly RequestedOutput[] {
+/** The outputs that an answer has, and how each is wanted. */
+export function wantedOutputs({ outputs, binaryOutputs }: InferRequest, given: Tensors): readonly RequestedOutput[] {
   if (outputs === undefined) return Object.keys(given).map((name) => ({ name, binary: binaryOutputs }));
   const seen = new Set<string>();
   return outputs.filter(({ name }) => !seen.has(name) && seen.add(name));
+}
+
+function lengthOf(pieces: readonly Uint8Array[]): number {
+  return pieces.reduce((sum, each) => sum + each.byteLength, 0);
 }

@@ -5,12 +5,13 @@ import type { CacheMode, CacheReport, LeasedAnswer } from '../../inference/resul
 import type { RequestBody } from '../body.ts';
 import { cacheStatusOf } from '../cache-status.ts';
 import type { ServedModels } from '../served-models.ts';
-import { decodeInferRequest } from './infer-request.ts';
-import { encodeInferResponse, type EncodedResponse } from './infer-response.ts';
+import type { Codec } from './codec.ts';
+import type { EncodedResponse } from './infer-response.ts';
 
 /** What the routes need. */
 export interface InferRouteOptions {
   readonly models: ServedModels;
+  readonly codec: Codec;
   /** Milliseconds after which an answer is given up, unless the request allows less. */
   readonly deadlineMs: number;
   /** Milliseconds a client may take to receive an answer without any progress. */
@@ -38,7 +39,7 @@ async function infer(options: InferRouteOptions, request: FastifyRequest, reply:
   let answer: LeasedAnswer | undefined;
   try {
     const model = options.models.serving(name, version);
-    const decoded = decodeInferRequest(body.bytes, body.jsonLength);
+    const decoded = await options.codec.decode(body);
     answer = await model.lease(decoded.inputs, {
       outputs: decoded.outputs?.map((output) => output.name),
       parameters: decoded.parameters,
@@ -47,7 +48,8 @@ async function infer(options: InferRouteOptions, request: FastifyRequest, reply:
       signal: request.exchange.signal,
       deadlineMs: Math.min(options.deadlineMs, decoded.deadlineMs ?? options.deadlineMs),
     });
-    const encoded = encodeInferResponse({ name, version: answer.cache.version }, decoded, answer.outputs);
+    const answering = { name, version: answer.cache.version };
+    const encoded = await options.codec.encode(answering, decoded, answer.outputs);
     // From here on the response holds the lease.
     send(request, reply, encoded, answer, options.responseTimeoutMs);
   } catch (error) {
@@ -70,7 +72,7 @@ function cacheModeOf(cacheControl: string | undefined): CacheMode {
 function send(
   { exchange }: FastifyRequest,
   reply: FastifyReply,
-  { json, binary, byteLength }: EncodedResponse,
+  { pieces, jsonLength, byteLength }: EncodedResponse,
   answer: LeasedAnswer,
   responseTimeoutMs: number,
 ): void {
@@ -78,10 +80,9 @@ function send(
   const { raw } = reply;
   exchange.whenOver(() => answer.release());
   if (raw.destroyed) return;
-  raw.writeHead(200, headersOf(answer.cache, json.byteLength, byteLength, binary.length > 0));
+  raw.writeHead(200, headersOf(answer.cache, jsonLength, byteLength));
   raw.cork();
-  raw.write(json);
-  for (const each of binary) raw.write(each);
+  for (const each of pieces) raw.write(each);
   raw.end();
   raw.uncork();
   // A client that reads nothing must not pin memory for ever; one that makes progress may take its time.
@@ -92,8 +93,8 @@ function headersOf(
   report: CacheReport,
   jsonLength: number,
   byteLength: number,
-  isBinary: boolean,
 ): Readonly<Record<string, string | number>> {
+  const isBinary = byteLength > jsonLength;
   return {
     'content-type': isBinary ? 'application/octet-stream' : 'application/json',
     'content-length': byteLength,
