@@ -255,6 +255,9 @@ function frameworkOf({ logLevel, requestTimeoutMs }: Settings): FastifyInstance 
     logger: { level: logLevel, stream: process.stderr },
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: requestTimeoutMs,
+    // What is wrong before there is a route: an address that cannot be decoded.
+    frameworkErrors: ({ message, code, statusCode = 400 }, _request, reply) =>
+      void reply.code(statusCode).send({ error: message, code }),
     forceCloseConnections: 'idle',
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PATH_PARAMETER },
     http: {

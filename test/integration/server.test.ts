@@ -72,6 +72,7 @@ describe('the server', () => {
       await refused(client.get('v2/models/nowhere'), 404, /no model "nowhere"/);
       await refused(client.get('v2/models/scale/versions/3'), 404, /no version "3"/);
       await refused(client.get('v3'), 404, /nothing at GET/);
+      await refused(client.get('v2/models/%zz'), 400, /not a valid url/);
       await refused(client.infer('..%2f..%2fetc%2fpasswd', [floats('x', [1])]), 400, /no model name/);
       await refused(client.infer('../../etc/passwd', [floats('x', [1])]), 400, /no model name/);
     });
@@ -261,6 +262,30 @@ describe('the server', () => {
       await refused(client.post('v2/repository/models/scale/load', { parameters: { config: '{}' } }), 400, /config/);
       await refused(client.post('v2/repository/index', { ready: 'yes' }), 400, /ready/);
     });
+  });
+
+  it('joins requests that come together where a model is so set, and keeps their answers apart', async () => {
+    const settings = JSON.stringify({ batching: { maxSize: 16, maxDelayMs: 20 } });
+    await using own = await serving({ 'scale/1/model.onnx': scaling(2), 'scale/inferkv.json': settings });
+    await own.cache.model('scale').load();
+    const ask = async (value: number): Promise<readonly [Value | undefined, string]> => {
+      const { outputs, headers } = await own.client.infer('scale', [floats('x', [value])]);
+      return [outputs[0]?.values[0], headers.get('cache-status')?.split(';')[1] ?? ''];
+    };
+    const values = Array.from({ length: 40 }, (_, at) => at);
+    const first = await Promise.all(values.map(ask));
+    assert.deepEqual(
+      first,
+      values.map((value) => [2 * value, ' fwd=miss']),
+    );
+    assert.equal(own.cache.stats().results.insertions, 40);
+    assert.deepEqual(await ask(7), [14, ' hit']);
+  });
+
+  it('says at its first use that a model cannot be batched', async () => {
+    const settings = JSON.stringify({ batching: { maxSize: 16 } });
+    await using own = await serving({ 'places/1/model.onnx': nonZero(), 'places/inferkv.json': settings });
+    await refused(own.client.infer('places', [floats('x', [1])]), 500, /cannot be batched/);
   });
 
   it('tells Prometheus what happened', async () => {
