@@ -1,7 +1,13 @@
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 
-import fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import fastify, {
+  LogController,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
 
 import { systemClock, type Clock } from '../base/clock.ts';
 import { InferkvError } from '../base/errors.ts';
@@ -256,8 +262,7 @@ function frameworkOf({ logLevel, requestTimeoutMs }: Settings): FastifyInstance 
     logController: new LogController({ disableRequestLogging: true }),
     requestTimeout: requestTimeoutMs,
     // What is wrong before there is a route: an address that cannot be decoded.
-    frameworkErrors: ({ message, code, statusCode = 400 }, _request, reply) =>
-      void reply.code(statusCode).send({ error: message, code }),
+    frameworkErrors: (error, _request, reply) => refuseAddress(error, reply as unknown as FastifyReply),
     forceCloseConnections: 'idle',
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: MAX_PATH_PARAMETER },
     http: {
@@ -265,4 +270,8 @@ function frameworkOf({ logLevel, requestTimeoutMs }: Settings): FastifyInstance 
       connectionsCheckingInterval: Math.min(CONNECTIONS_CHECK_MS, requestTimeoutMs),
     },
   });
+}
+
+function refuseAddress({ message, code, statusCode = 400 }: FastifyError, reply: FastifyReply): void {
+  void reply.code(statusCode).send({ error: message, code });
 }
