@@ -1,8 +1,9 @@
 /**
  * `npm run check:tarball`: what a user gets. Packs the package, installs it into an empty folder, runs the README's first
- * example there as it stands, then takes the optional peer away and expects to be told how to install it.
+ * example there as it stands, serves the demo models, then takes the optional peer away and expects to be told how to install it.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,6 +26,24 @@ function expect(condition: boolean, what: string, output: string): void {
   if (condition) return;
   process.stdout.write(`${output}\n`);
   process.exitCode = 1;
+}
+
+/** Serves the demo models by the installed package and asks one of them, in JSON that is long enough for a thread of its own. */
+async function serves(): Promise<{ readonly status: number; readonly cacheStatus: string; readonly exit: unknown }> {
+  const command = join(folder, 'node_modules', '.bin', 'inferkv');
+  const child = spawn(command, ['serve', '--demo', '--port', '0', '--json'], { cwd: folder });
+  const ended = once(child, 'exit');
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const { address } = JSON.parse(line.toString()) as { address: string };
+  const data = Array.from({ length: 3 * 224 * 224 }, () => 0.5);
+  const response = await fetch(`${address}/v2/models/resnet50/infer`, {
+    method: 'POST',
+    body: JSON.stringify({ inputs: [{ name: 'input', datatype: 'FP32', shape: [1, 3, 224, 224], data }] }),
+  });
+  await response.arrayBuffer();
+  child.kill('SIGTERM');
+  const [exit] = (await ended) as [unknown];
+  return { status: response.status, cacheStatus: response.headers.get('cache-status') ?? '', exit };
 }
 
 try {
@@ -50,6 +69,10 @@ try {
 
   const cli = spawnSync(join(folder, 'node_modules', '.bin', 'inferkv'), ['--version'], { encoding: 'utf8' });
   expect(cli.status === 0 && /^\d+\.\d+\.\d+/.test(cli.stdout), 'the command line runs', cli.stderr);
+
+  const served = await serves();
+  expect(served.status === 200 && /^inferkv; fwd=miss/.test(served.cacheStatus), 'it serves', JSON.stringify(served));
+  expect(served.exit === 0, 'and ends when it is told to', String(served.exit));
 
   npm(folder, 'uninstall', '--no-audit', '--no-fund', 'onnxruntime-node');
   const without = example();

@@ -4,8 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# onnxruntime-node's library is C++ and links the system's runtime.
-packages="libstdc++6"
+# onnxruntime-node's library is C++ and links the system's runtime; the commands that the server prints are for curl.
+packages="libstdc++6 curl"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then
