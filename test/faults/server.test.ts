@@ -63,7 +63,12 @@ async function assertUnharmed(served: Serving): Promise<void> {
 
 function servingFor(server: ServerOptions = {}): Promise<Serving> {
   return serving(
-    { 'scale.onnx': scaling(2), 'slow.onnx': slow(SIDE), 'same.onnx': identity('float32', ['N']) },
+    {
+      'scale.onnx': scaling(2),
+      'slow.onnx': slow(SIDE),
+      'slower.onnx': slow(SIDE, 96),
+      'same.onnx': identity('float32', ['N']),
+    },
     { server },
   );
 }
@@ -150,6 +155,35 @@ describe('a server among bad clients', () => {
     assert.ok(served.cache.stats().results.insertions < 10);
   });
 
+  it('answers by what was sent, though the one who sent it first has left and his memory is used again', async () => {
+    await using served = await servingFor();
+    const json = JSON.stringify({
+      inputs: [{ name: 'x', datatype: 'FP32', shape: [SIDE, SIDE], parameters: { binary_data_size: 4 * SIDE * SIDE } }],
+    });
+    const more = `Inference-Header-Content-Length: ${json.length}\r\nConnection: close\r\n`;
+    const ask = async (value: number): Promise<Socket> => {
+      const socket = await dial(served.port);
+      socket.write(head('slow', json.length + 4 * SIDE * SIDE, more) + json);
+      socket.write(new Uint8Array(Float32Array.from(square(value).values, Number).buffer));
+      return socket;
+    };
+    // Cold, then with the model loaded, where nothing but the staged input stands between a body and a run.
+    for (const [kept, other] of [
+      [1.25, 2],
+      [1.5, 3],
+    ] as const) {
+      const { joined } = served.cache.stats().results;
+      const [leaving, staying] = [await ask(kept), await ask(kept)];
+      await until(() => served.cache.stats().results.joined > joined, 'the second has joined the first');
+      leaving.destroy();
+      const another = await ask(other);
+      // The seventeenth power of the one element that is not zero.
+      assert.match(await untilClosed(staying), new RegExp(`"data":\\[${Math.fround(kept ** 17)}\\]`));
+      assert.match(await untilClosed(another), new RegExp(`"data":\\[${Math.fround(other ** 17)}\\]`));
+    }
+    await assertUnharmed(served);
+  });
+
   it('lets go of what was asked on one connection in a row, when that ends', async () => {
     await using served = await servingFor();
     const body = JSON.stringify({ inputs: [{ name: 'x', datatype: 'FP32', shape: [1], data: [1] }] });
@@ -157,7 +191,7 @@ describe('a server among bad clients', () => {
     await served.client.infer('scale', [one(1)]);
     const socket = await dial(served.port);
     const first = JSON.stringify({ inputs: [{ ...square(3), values: undefined, data: square(3).values }] });
-    socket.write(head('slow', first.length) + first + request.repeat(20));
+    socket.write(head('slower', first.length) + first + request.repeat(20));
     await until(async () => (await metric(served, 'inferkv_http_requests_under_way')) > 1, 'several are under way');
     socket.destroy();
     await assertUnharmed(served);
@@ -240,9 +274,9 @@ describe('a server among bad clients', () => {
 
   it('finishes what it accepted when it shuts down, and takes nothing new', async () => {
     await using served = await servingFor();
-    await served.cache.model('slow').load();
+    await served.cache.model('slower').load();
     const idle = await dial(served.port);
-    const asked = served.client.infer('slow', [square(1)], { binaryInputs: true });
+    const asked = served.client.infer('slower', [square(1)], { binaryInputs: true });
     await until(
       async () => (await metric(served, 'inferkv_http_requests_under_way')) === 1,
       'the request is under way',
