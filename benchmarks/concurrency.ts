@@ -6,6 +6,7 @@ import { benchmarkRepository, SMALL_INPUT } from './small-model.ts';
 import { median, percentile, type Figures, type Suite, type SuiteOptions } from './suite.ts';
 
 const CALLERS = 64;
+const BATCH_SIZE = 32;
 const DISTINCT_INPUTS = 1000;
 const ZIPF_EXPONENT = 1;
 
@@ -31,7 +32,12 @@ async function measureThroughput(folder: string, quick: boolean, progress: (text
     repository: folder,
     partitions: { results: { budgetBytes: RESULTS_BUDGET_BYTES } },
   });
+  await using batching = createInferenceCache({
+    repository: folder,
+    models: { 'small-rows': { batching: { maxSize: BATCH_SIZE } } },
+  });
   const model = cache.model('small');
+  const batched = batching.model('small-rows');
   const random = createRandom(3);
   const zipf = zipfian(DISTINCT_INPUTS, ZIPF_EXPONENT, random);
   let serial = 0;
@@ -39,14 +45,16 @@ async function measureThroughput(folder: string, quick: boolean, progress: (text
   const segmentMs = quick ? 500 : 3000;
   const loads = {
     uncached: (): Promise<Load> => drive(model, segmentMs, 'bypass', fresh),
+    batched: (): Promise<Load> => drive(batched, segmentMs, 'bypass', fresh),
     allNew: (): Promise<Load> => drive(model, segmentMs, 'use', fresh),
     zipf: (): Promise<Load> => drive(model, segmentMs, 'use', zipf),
     hits: (): Promise<Load> => drive(model, segmentMs / 3, 'use', () => 0),
   };
-  const seen: Record<keyof typeof loads, Load[]> = { uncached: [], allNew: [], zipf: [], hits: [] };
+  const seen: Record<keyof typeof loads, Load[]> = { uncached: [], batched: [], allNew: [], zipf: [], hits: [] };
   // All-new requests push the popular results out, so the Zipf load warms up anew after each of its turns.
-  const names = ['uncached', 'allNew', 'zipf', 'hits'] as const;
+  const names = ['uncached', 'batched', 'allNew', 'zipf', 'hits'] as const;
   await loads.zipf();
+  await batched.load();
   for (let round = 0; round < (quick ? 2 : 8); round++) {
     progress(`${CALLERS} callers, round ${round + 1}`);
     for (const name of round % 2 === 0 ? names : names.toReversed()) seen[name].push(await loads[name]());
@@ -63,6 +71,9 @@ async function measureThroughput(folder: string, quick: boolean, progress: (text
     // Above it hits themselves (hashing, copying, promises) are the limit, not the runs that are left.
     bound_hit_rate: 1 - (0.8 * perS('uncached')) / perS('hits'),
     allnew_over_uncached: perS('allNew') / perS('uncached'),
+    // No cache either, but requests that come together in one run, over the same model for one row at a time.
+    batched_per_s: perS('batched'),
+    batched_over_uncached: perS('batched') / perS('uncached'),
     p99_ms: median(seen.zipf.map((load) => percentile(load.latenciesMs, 0.99))),
   };
 }

@@ -11,16 +11,24 @@ export const SMALL_INPUT = 1024;
 
 const WIDTHS = [SMALL_INPUT, 2048, 2048, 2048, 256] as const;
 
-/** A repository with `resnet50` and `small`: a perceptron of 11 million parameters, 4 KB in and 1 KB out, some milliseconds a run. */
+/**
+ * A repository with `resnet50`; with `small`, a perceptron of 11 million parameters, 4 KB in and 1 KB out, about a
+ * millisecond a run; and with `small-rows`, the same for any number of rows at once.
+ */
 export async function benchmarkRepository(): Promise<{ readonly folder: string } & AsyncDisposable> {
   const folder = await mkdtemp(join(tmpdir(), 'inferkv-bench-'));
-  await mkdir(join(folder, 'small', '1'), { recursive: true });
-  await writeModel(join(folder, 'small', '1', 'model.onnx'), perceptron());
+  for (const [name, rows] of [
+    ['small', 1],
+    ['small-rows', 'N'],
+  ] as const) {
+    await mkdir(join(folder, name, '1'), { recursive: true });
+    await writeModel(join(folder, name, '1', 'model.onnx'), perceptron(rows));
+  }
   await demoRepository({ folder });
   return { folder, [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
 }
 
-function perceptron(): ReturnType<typeof model> {
+function perceptron(rows: number | string): ReturnType<typeof model> {
   const random = createRandom(7);
   const layers = WIDTHS.slice(1).map((to, layer) => {
     const from = WIDTHS[layer] ?? 0;
@@ -39,7 +47,7 @@ function perceptron(): ReturnType<typeof model> {
     name: 'small',
     nodes: layers.flatMap(({ nodes }) => nodes),
     constants: layers.map(({ weights }) => weights),
-    inputs: [value('input', 'float32', [1, SMALL_INPUT])],
-    outputs: [value(`relu${last}`, 'float32', [1, WIDTHS[last + 1] ?? 0])],
+    inputs: [value('input', 'float32', [rows, SMALL_INPUT])],
+    outputs: [value(`relu${last}`, 'float32', [rows, WIDTHS[last + 1] ?? 0])],
   });
 }
