@@ -72,7 +72,7 @@ async function subjectOf({ model, image }: ResnetFlags): Promise<Subject> {
 }
 
 function tellWriting(path: string): void {
-  process.stderr.write(`Writing ResNet-50 with seeded weights to ${path}\n`);
+  if (process.stderr.isTTY) process.stderr.write(`Writing ResNet-50 with seeded weights to ${path}\n`);
 }
 
 async function measure({ repository, name, inputs }: Subject): Promise<{ timings: Timings; outputs: Tensors }> {

@@ -170,12 +170,7 @@ class HttpServer implements InferenceServer {
     const app = this.#app;
     const { deadlineMs, responseTimeoutMs, maxConnections } = this.#settings;
     app.server.maxConnections = maxConnections;
-    app.server.on('connection', (socket) => {
-      // Every request of a connection listens for its end, and clients may send many before the first is answered.
-      socket.setMaxListeners(0);
-      this.#connections.set(socket, 0);
-      socket.on('close', () => this.#connections.delete(socket));
-    });
+    app.server.on('connection', (socket) => this.#track(socket));
     app.decorateRequest('principal');
     app.decorateRequest('exchange');
     app.removeAllContentTypeParsers();
@@ -196,6 +191,17 @@ class HttpServer implements InferenceServer {
     );
   }
 
+  /** Gives the number of a connection's requests under way; one that is not known yet came by a second address of the host. */
+  #track(socket: Socket): number {
+    const underWay = this.#connections.get(socket);
+    if (underWay !== undefined) return underWay;
+    // Every request of a connection listens for its end, and clients may send many before the first is answered.
+    socket.setMaxListeners(0);
+    this.#connections.set(socket, 0);
+    socket.on('close', () => this.#connections.delete(socket));
+    return 0;
+  }
+
   /** Before anything of a request is read: who sends it, whether he may, and whether there is room for it. */
   async #begin(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const exchange = new Exchange(request.raw, reply.raw);
@@ -203,7 +209,7 @@ class HttpServer implements InferenceServer {
     request.exchange = exchange;
     request.principal = NOBODY;
     const { socket } = request.raw;
-    this.#connections.set(socket, (this.#connections.get(socket) ?? 0) + 1);
+    this.#connections.set(socket, this.#track(socket) + 1);
     exchange.whenOver(() => this.#end(request, reply, start));
     const { role = 'admin', admits = false } = request.routeOptions.config;
     request.principal = this.#principalOf(request, role);

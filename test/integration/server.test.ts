@@ -5,7 +5,7 @@ import { isInferkvError } from '../../src/base/errors.ts';
 import type { TensorType } from '../../src/base/tensor.ts';
 import { createInferenceServer } from '../../src/server/index.ts';
 import { identity, nonZero, scaling, twoByTwo } from '../support/models.ts';
-import type { ProtocolClient, Value } from '../support/protocol-client.ts';
+import { ProtocolClient, type Value } from '../support/protocol-client.ts';
 import { floats, refused } from '../support/protocol-requests.ts';
 import { serving, type Serving } from '../support/serving.ts';
 
@@ -320,6 +320,16 @@ describe('the server', () => {
       );
     }
     assert.throws(() => createInferenceServer(cache, { port: 70_000 }), /port/);
+  });
+
+  it('listens at every address of localhost, and stops at each', async () => {
+    await using own = await serving({ 'scale.onnx': scaling(2) }, { server: { host: 'localhost' } });
+    for (const host of ['127.0.0.1', 'localhost']) {
+      const client = new ProtocolClient(`http://${host}:${own.port}`);
+      assert.deepEqual((await client.infer('scale', [floats('x', [1])])).outputs[0]?.values, [2]);
+    }
+    await own.server.close();
+    await assert.rejects(fetch(`http://localhost:${own.port}/v2`));
   });
 
   it('says that its port is taken', async () => {
