@@ -61,21 +61,28 @@ export function failureOf(error: unknown, forOperator: boolean): Failure {
     status,
     headers,
     body: { error: forOperator ? error.message : publicMessage(error, status), code },
-    unexpected: status === 500 || status === 507,
+    unexpected: status === 500 || status === 507 || code === 'ERR_INFERKV_WORKER_LOST',
   };
 }
 
+/** Messages of these tell of the request alone; every other may name files or settings. */
+const FOR_EVERYBODY: ReadonlySet<ErrorCode> = new Set([
+  'ERR_INFERKV_CLOSED',
+  'ERR_INFERKV_DEADLINE',
+  'ERR_INFERKV_ENGINE_FAILED',
+  'ERR_INFERKV_MODEL_UNLOADED',
+  'ERR_INFERKV_NO_ROOM',
+  'ERR_INFERKV_OVERLOADED',
+]);
+
 function publicMessage({ code, message, key }: InferkvError, status: number): string {
-  if (code === 'ERR_INFERKV_MODEL_NOT_FOUND')
+  if (code === 'ERR_INFERKV_MODEL_NOT_FOUND') {
     return `There is no model ${JSON.stringify(key ?? '')}, or not this version of it.`;
-  if (code === 'ERR_INFERKV_ARTIFACT_CHANGED') return 'The model changes at this moment; try again.';
-  if (code === 'ERR_INFERKV_ENGINE_FAILED') return message;
-  return status >= 500 &&
-    !TRANSIENT.has(code) &&
-    code !== 'ERR_INFERKV_DEADLINE' &&
-    code !== 'ERR_INFERKV_MODEL_UNLOADED'
-    ? 'The server cannot answer with this model; its log says why.'
-    : message;
+  }
+  if (status < 500 || FOR_EVERYBODY.has(code)) return message;
+  return TRANSIENT.has(code)
+    ? 'The model is loaded anew at this moment; try again.'
+    : 'The server cannot answer with this model; its log says why.';
 }
 
 /** Errors of the HTTP framework have a status of their own; anything else is ours to mend, and nobody else's to read. */

@@ -4,21 +4,6 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 
 import type { ChannelMessages, ChannelName } from './channels.ts';
 
-/** Numbers of one partition, as they are told to Prometheus. */
-export interface PartitionNumbers {
-  readonly entries: number;
-  readonly usedBytes: number;
-  readonly budgetBytes: number;
-  readonly activeLeases: number;
-  readonly hits: number;
-  readonly misses: number;
-  readonly joined: number;
-  readonly insertions: number;
-  readonly evictions: number;
-  readonly expirations: number;
-  readonly refusals: number;
-}
-
 /** Numbers read when Prometheus asks. */
 export interface MetricSources {
   readonly partitions: () => Readonly<Record<string, PartitionNumbers>>;
@@ -44,6 +29,11 @@ const PARTITION_COUNTERS = {
   expirations: 'Entries that left for their age',
   refusals: 'Values that were served and not kept',
 } as const;
+
+/** Numbers of one partition, as they are told to Prometheus. */
+export type PartitionNumbers = Readonly<
+  Record<keyof typeof PARTITION_GAUGES | keyof typeof PARTITION_COUNTERS, number>
+>;
 
 // Seconds: a hit takes tenths of a millisecond, a cold model seconds.
 const DURATION_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
