@@ -47,6 +47,18 @@ describe('API keys', () => {
     }
   });
 
+  it('are good up to the moment at which they expire', () => {
+    using folder = new TempFolder();
+    const path = folder.at('keys.json');
+    const { text, stored } = issueKey({ tenant: 'acme', role: 'infer' }, NOW);
+    writeKeys(path, [{ ...stored, expiresAt: '2026-01-02T00:00:00Z' }]);
+    let date = Date.parse('2026-01-01T23:59:59.999Z');
+    const keys = new ApiKeys(path, new FakeClock(), unexpected, () => date);
+    assert.equal(keys.verify(`Bearer ${text}`).tenant, 'acme');
+    date++;
+    assert.throws(() => keys.verify(`Bearer ${text}`), { code: 'ERR_INFERKV_UNAUTHORIZED' });
+  });
+
   it('count from the next second on after the file changed; a file that cannot be read changes nothing', () => {
     using folder = new TempFolder();
     const path = folder.at('keys.json');

@@ -84,12 +84,17 @@ export class ApiKeys {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #onFault: (error: unknown) => void;
+  readonly #date: () => number;
   #byId = new Map<string, StoredKey>();
   #signature = '';
   #checkedAt = 0;
 
-  /** @param onFault told when a changed file cannot be read; the keys that were there stay */
-  constructor(path: string, clock: Clock, onFault: (error: unknown) => void) {
+  /**
+   * @param onFault told when a changed file cannot be read; the keys that were there stay
+   * @param date milliseconds since 1970, by which keys expire
+   */
+  constructor(path: string, clock: Clock, onFault: (error: unknown) => void, date: () => number = Date.now) {
+    this.#date = date;
     this.#path = path;
     this.#clock = clock;
     this.#onFault = onFault;
@@ -107,7 +112,7 @@ export class ApiKeys {
     const stored = this.#byId.get(KEY.exec(text)?.groups?.['id'] ?? '');
     // Compared even where there is nothing to compare with, so that time does not tell which ids exist.
     const matches = timingSafeEqual(hash('sha256', text, 'buffer'), Buffer.from(stored?.sha256 ?? NOBODY, 'hex'));
-    const expired = stored?.expiresAt !== undefined && Date.parse(stored.expiresAt) <= Date.now();
+    const expired = stored?.expiresAt !== undefined && Date.parse(stored.expiresAt) <= this.#date();
     if (stored !== undefined && matches && !expired) return { tenant: stored.tenant, role: stored.role };
     throw new InferkvError(
       'ERR_INFERKV_UNAUTHORIZED',
