@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 
 import { concurrency } from './concurrency.ts';
-import { resnet } from './resnet.ts';
+import { resnet } from './resnet/suite.ts';
 import { server } from './server.ts';
 import type { Figures, Suite } from './suite.ts';
 

@@ -48,11 +48,7 @@ async function run(name: string, flags: RunFlags): Promise<void> {
   else print(forPeople(name, answer));
 }
 
-async function inputsFrom(
-  given: readonly string[],
-  metadata: SessionMetadata,
-  model: CachedModel,
-): Promise<Tensors> {
+async function inputsFrom(given: readonly string[], metadata: SessionMetadata, model: CachedModel): Promise<Tensors> {
   const { settings } = await model.status();
   const read = given.map(async (each): Promise<readonly [string, Tensor]> => {
     const [name, path] = pair('--input', each);

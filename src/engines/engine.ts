@@ -105,7 +105,7 @@ export interface Engine {
   /** File name endings that it takes, with the dot. */
   readonly extensions: readonly string[];
   /** Its model files are programs: they are loaded only if they really lie in the configured repository. */
-  readonly runsCode?: true;
+  readonly runsCode?: boolean;
   /** Loads a model off the calling thread; throws `ERR_INFERKV_ARTIFACT_INVALID` where it cannot. */
   load(artifact: Artifact, options?: SessionOptions, signal?: AbortSignal): Promise<Session>;
 }

@@ -100,6 +100,11 @@ export async function verifiedBytes({ path, digest }: ArtifactFile): Promise<Uin
   );
 }
 
+/** Frees a file's bytes at once that were read into memory of their own; the collector would let them lie for long. */
+export function free(bytes: Uint8Array<ArrayBuffer>): void {
+  if (bytes.byteLength === bytes.buffer.byteLength) bytes.buffer.transfer(0);
+}
+
 /** The buffers behind outputs that the thread made itself, which need not be copied to get to another thread. */
 export function transferable(outputs: DoneReply['outputs']): readonly ArrayBuffer[] {
   const buffers = new Set<ArrayBuffer>();

@@ -89,11 +89,9 @@ export function inputSpec(name: string, { inputs }: SessionMetadata): TensorSpec
     inputs.find((each) => each.many === undefined && each.name === name) ??
     inputs.find((each) => memberOf(each, name) !== undefined);
   if (spec !== undefined) return spec;
-  throw new InferkvError(
-    'ERR_INFERKV_INPUT_UNKNOWN',
-    `The model has no input "${name}"; it takes ${names(inputs)}.`,
-    { key: name },
-  );
+  throw new InferkvError('ERR_INFERKV_INPUT_UNKNOWN', `The model has no input "${name}"; it takes ${names(inputs)}.`, {
+    key: name,
+  });
 }
 
 function missing(spec: TensorSpec, name: string): InferkvError {

@@ -246,7 +246,9 @@ export class WorkerSession implements Session {
       const worker = await seat.ready();
       await scheduler.acquire(threads, job.signal);
       try {
-        const into = Object.entries(job.into).filter(([name, each]) => isShared(each) && job.outputs?.includes(name) !== false);
+        const into = Object.entries(job.into).filter(
+          ([name, each]) => isShared(each) && job.outputs?.includes(name) !== false,
+        );
         const reply = await worker.ask({ kind: 'run', inputs: job.staged.tensors, outputs: job.outputs, into });
         if (job.signal?.aborted === true) job.reject(abortError(job.signal));
         else if (reply.kind === 'done') job.resolve(this.#resultOf(job, reply));

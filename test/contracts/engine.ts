@@ -112,10 +112,10 @@ export function describeEngine(
     });
 
     it('does not load a file that changed since it was named, or is gone', async () => {
-      const name = `changed${models.ending}`;
+      const fileName = `changed${models.ending}`;
       // Contents of their own: what the process holds already is not read again.
-      const artifact = artifactIn(folder, name, models.scaling(4).content);
-      folder.write(name, models.scaling(5).content);
+      const artifact = artifactIn(folder, fileName, models.scaling(4).content);
+      folder.write(fileName, models.scaling(5).content);
       await rejects(engine.load(artifact), 'ERR_INFERKV_ARTIFACT_CHANGED');
       const [file] = artifact.files;
       assert.ok(file !== undefined);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 
 import { TempFolder } from '../support/temp.ts';
+import { torchAbsent } from '../support/torchscript.ts';
 
 const program = join(import.meta.dirname, '..', '..', 'benchmarks', 'run.ts');
 
@@ -18,7 +19,9 @@ describe('the benchmarks', () => {
     const { suite, figures, ...rest } = JSON.parse(stdout) as { suite: string; figures: Record<string, number> };
     assert.deepEqual([suite, rest], ['resnet', {}]);
     for (const name of ['cold_ms', 'raw_ms', 'resident_ms', 'hit_ms', 'resident_over_raw', 'compute_over_hit']) {
-      assert.ok(Number.isFinite(figures[`onnx.${name}`]), name);
+      for (const engine of torchAbsent() === false ? ['onnx', 'torchscript'] : ['onnx']) {
+        assert.ok(Number.isFinite(figures[`${engine}.${name}`]), name);
+      }
     }
   });
 

@@ -14,7 +14,7 @@ import {
 } from '../../base/tensor.ts';
 import type { TensorSpec } from '../engine.ts';
 import { transferable, type ModelRunner, type RunReply } from '../model-thread.ts';
-import type { NamedTensor, RunRequest } from '../worker-protocol.ts';
+import type { NamedTensor, Notice, RunRequest } from '../worker-protocol.ts';
 import type { OrtModule } from './peer.ts';
 
 type Shape = readonly number[];
@@ -34,7 +34,7 @@ const MAX_LEARNT = 64;
 export class OrtRunner implements ModelRunner {
   readonly metadata: { readonly inputs: readonly OrtSpec[]; readonly outputs: readonly OrtSpec[] };
   readonly sharesWeights = false;
-  readonly notices = [];
+  readonly notices: readonly Notice[] = [];
   readonly #ort: OrtModule;
   readonly #session: InferenceSession;
   readonly #learnt = new Map<string, Map<string, Shape>>();

@@ -1,7 +1,7 @@
 /** The thread that holds one ONNX Runtime session. */
 import { invariant } from '../../base/assertions.ts';
 import { InferkvError, messageOf } from '../../base/errors.ts';
-import { serveModel, verifiedBytes } from '../model-thread.ts';
+import { free, serveModel, verifiedBytes } from '../model-thread.ts';
 import { loadOrt } from './peer.ts';
 import { OrtRunner } from './runner.ts';
 
@@ -14,7 +14,9 @@ serveModel(async ({ artifact, threads, engine }, guard) => {
     external.map(async (file) => ({ path: file.name, data: await verifiedBytes(file) })),
   );
   try {
-    return await guard(() => OrtRunner.open(ort, model, externalData, threads, engine));
+    const runner = await guard(() => OrtRunner.open(ort, model, externalData, threads, engine));
+    if (!usesModelBytes(engine)) free(model);
+    return runner;
   } catch (error) {
     throw new InferkvError(
       'ERR_INFERKV_ARTIFACT_INVALID',
@@ -22,3 +24,8 @@ serveModel(async ({ artifact, threads, engine }, guard) => {
     );
   }
 });
+
+/** A session may be told to run on the very bytes it was loaded from, which then have to stay for its whole life. */
+function usesModelBytes({ extra }: Readonly<Record<string, unknown>>): boolean {
+  return JSON.stringify(extra ?? {}).includes('use_ort_model_bytes');
+}

@@ -126,7 +126,9 @@ export function addonMissing(what: string, cause?: unknown): InferkvError {
 /** The folder of the package with the addon's sources; `undefined` if it is not installed. */
 export function addonFolder(): string | undefined {
   try {
-    return createRequire(import.meta.url).resolve(`${PACKAGE}/package.json`).slice(0, -'/package.json'.length);
+    return createRequire(import.meta.url)
+      .resolve(`${PACKAGE}/package.json`)
+      .slice(0, -'/package.json'.length);
   } catch {
     return undefined;
   }

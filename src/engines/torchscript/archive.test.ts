@@ -93,12 +93,28 @@ function coveredBy(whole: Buffer): (at: number) => boolean {
     const signature = whole.readUInt32LE(at);
     // Of the local header the directory has a copy, which is the one that counts.
     if (signature === 0x04034b50) {
-      for (const [from, length] of [[4, 4], [10, 16]] as const) skip(at + from, length);
+      for (const [from, length] of [
+        [4, 4],
+        [10, 16],
+      ] as const)
+        skip(at + from, length);
       // A deflated stream ends somewhere within its last byte.
-      if (whole.readUInt16LE(at + 8) === 8) skip(at + 29 + whole.readUInt32LE(at + 18) + whole.readUInt16LE(at + 26), 1);
+      if (whole.readUInt16LE(at + 8) === 8)
+        skip(at + 29 + whole.readUInt32LE(at + 18) + whole.readUInt16LE(at + 26), 1);
     }
-    if (signature === 0x02014b50) for (const [from, length] of [[4, 6], [12, 4], [34, 8]] as const) skip(at + from, length);
-    if (signature === 0x06054b50) for (const [from, length] of [[4, 6], [12, 4]] as const) skip(at + from, length);
+    if (signature === 0x02014b50)
+      for (const [from, length] of [
+        [4, 6],
+        [12, 4],
+        [34, 8],
+      ] as const)
+        skip(at + from, length);
+    if (signature === 0x06054b50)
+      for (const [from, length] of [
+        [4, 6],
+        [12, 4],
+      ] as const)
+        skip(at + from, length);
   }
   return (at) => !unread.has(at);
 }

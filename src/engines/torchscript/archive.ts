@@ -15,11 +15,8 @@ interface Entry {
   readonly packedBytes: number;
   readonly sizeBytes: number;
   readonly headerAt: number;
-}
-
-/** An entry with where the next one begins. */
-interface PlacedEntry extends Entry {
-  readonly endAt: number;
+  /** Where the next one begins, or the directory. */
+  endAt: number;
 }
 
 class ArchiveError extends Error {}
@@ -108,7 +105,7 @@ export function checkArchive(bytes: Uint8Array, path: string): void {
 }
 
 /** The entries in the order in which they lie. */
-function centralDirectory(reader: Reader): readonly PlacedEntry[] {
+function centralDirectory(reader: Reader): readonly Entry[] {
   const { at: endAt, count, directoryAt } = endRecord(reader);
   const entries: Entry[] = [];
   let at = directoryAt;
@@ -119,7 +116,8 @@ function centralDirectory(reader: Reader): readonly PlacedEntry[] {
   }
   if (at > endAt) throw new ArchiveError('its directory runs into its end');
   const inOrder = entries.toSorted((a, b) => a.headerAt - b.headerAt);
-  return inOrder.map((entry, place) => ({ ...entry, endAt: inOrder[place + 1]?.headerAt ?? directoryAt }));
+  for (const [place, entry] of inOrder.entries()) entry.endAt = inOrder[place + 1]?.headerAt ?? directoryAt;
+  return inOrder;
 }
 
 function endRecord(reader: Reader): { readonly at: number; readonly count: number; readonly directoryAt: number } {
@@ -149,7 +147,15 @@ function centralEntry(reader: Reader, at: number): { readonly entry: Entry; read
   const packedBytes = number(reader.u32(at + 20));
   const headerAt = number(reader.u32(at + 42));
   const name = text(reader.slice(at + CENTRAL_BYTES, nameBytes));
-  const entry = { name, method: reader.u16(at + 10), crc: reader.u32(at + 16), packedBytes, sizeBytes, headerAt };
+  const entry = {
+    name,
+    method: reader.u16(at + 10),
+    crc: reader.u32(at + 16),
+    packedBytes,
+    sizeBytes,
+    headerAt,
+    endAt: 0,
+  };
   return { entry, next: extraAt + extraBytes + commentBytes };
 }
 
@@ -183,7 +189,7 @@ function checkContent(entries: readonly Entry[]): void {
   }
 }
 
-function checkEntry(reader: Reader, entry: PlacedEntry): void {
+function checkEntry(reader: Reader, entry: Entry): void {
   const { name, method, crc, packedBytes, sizeBytes, headerAt, endAt } = entry;
   if (reader.u32(headerAt) !== LOCAL) throw new ArchiveError(`its entry ${name} is not where it should be`);
   const nameBytes = reader.u16(headerAt + 26);

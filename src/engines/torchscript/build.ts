@@ -21,6 +21,7 @@ export interface BuildResult {
 // One compilation over all sources, as reading libtorch's headers is nearly all of its time.
 const UNIT = 'all.cc';
 
+const COMPILE = ['-std=c++17', '-O2', '-fPIC', '-shared', '-Wall', '-Wextra', '-Wno-unused-parameter'];
 const DEFINES = ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'];
 
 /**
@@ -69,7 +70,7 @@ function flagsFor(libtorch: Libtorch, root: string): readonly string[] {
     join(dirname(packages.resolve('node-api-headers/package.json')), 'include'),
   ];
   return [
-    ...['-std=c++17', '-O2', '-fPIC', '-shared', '-Wall', '-Wextra', '-Wno-unused-parameter'],
+    ...COMPILE,
     ...DEFINES.map((define) => `-D${define}`),
     `-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`,
     ...headers.map((folder) => `-I${folder}`),

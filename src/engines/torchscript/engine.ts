@@ -29,8 +29,7 @@ export class TorchScriptEngine implements Engine {
 
   async load(artifact: Artifact, options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
     const seating = seatingOf(options);
-    const engine = options.engine ?? {};
-    checkTorchOptions(engine);
+    const engine = checkTorchOptions(options.engine ?? {});
     // Fails here, with the line that sets it up, rather than in a thread.
     void this.version;
     quietWaiting();
@@ -39,7 +38,7 @@ export class TorchScriptEngine implements Engine {
         entry: workerEntry(import.meta.url, './worker'),
         artifact,
         ...seating,
-        engine,
+        engine: { ...engine },
         sizeBytes: (runBytes, copies) =>
           copies * artifact.sizeBytes + seating.workers * (WORKER_BYTES + ACTIVATION_FACTOR * runBytes),
       },

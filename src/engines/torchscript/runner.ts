@@ -1,5 +1,6 @@
+import { invariant } from '../../base/assertions.ts';
 import { InferkvError, messageOf } from '../../base/errors.ts';
-import { bytesOf, isStrings, isTensorType, numericView, elementCount, type NumericData, type Tensor } from '../../base/tensor.ts';
+import { bytesOf, isStrings, isTensorType, numericView, elementCount, type Tensor } from '../../base/tensor.ts';
 import type { SessionMetadata } from '../engine.ts';
 import { transferable, type ModelRunner, type RunReply } from '../model-thread.ts';
 import { unknownOutput } from '../run-check.ts';
@@ -53,7 +54,8 @@ export class TorchRunner implements ModelRunner {
     const own = wanted?.map((name) => signature.ownName(name));
     const { outputs: given, names, computeMs } = this.#call(values, own, targets);
     const absent = own?.find((name) => !names.includes(name));
-    if (absent !== undefined) throw unknownOutput(signature.calledBy(absent), names.map((name) => `"${name}"`).join(', '));
+    if (absent !== undefined)
+      throw unknownOutput(signature.calledBy(absent), names.map((name) => `"${name}"`).join(', '));
     const outputs = given.map((output): NamedTensor => [
       signature.calledBy(output.name),
       tensorOf(output, targets.get(output.name)),
@@ -87,7 +89,8 @@ function tensorOf({ name, type, shape, buffer, text }: BorderOutput, target: Ten
     throw new InferkvError('ERR_INFERKV_ENGINE_FAILED', `The output "${name}" is of the unknown type ${type}.`);
   }
   if (buffer !== undefined) return { type, shape, data: numericView(type, shape, buffer) };
-  return { type, shape, data: (target?.data as NumericData).subarray(0, elementCount(shape)) };
+  invariant(target !== undefined && !isStrings(target.data), 'an output lies nowhere');
+  return { type, shape, data: target.data.subarray(0, elementCount(shape)) };
 }
 
 const EXCEPTION = /(?:^|\n)\s*((?:[A-Za-z_][\w.]*)?(?:Error|Exception): [^]*)$/;

@@ -8,7 +8,7 @@
  * dictionary have their own names; whatever lies deeper hangs on that with a dot.
  */
 import { InferkvError } from '../../base/errors.ts';
-import { bytesOf, isStrings, type NumericData, type Tensor, type TensorType } from '../../base/tensor.ts';
+import { bytesOf, isStrings, type Tensor, type TensorType } from '../../base/tensor.ts';
 import type { SessionMetadata, TensorSpec } from '../engine.ts';
 import type { NamedTensor } from '../worker-protocol.ts';
 import type { BorderValue, DescribedMethod, DescribedType } from './addon.ts';
@@ -119,8 +119,15 @@ function outputsOf(returns: DescribedType, declarations: readonly DeclaredTensor
   const fixed = specs.filter(({ many }) => many === undefined);
   if (fixed.length < specs.length) {
     // Of what is decided at run time only types and shapes can be told, not other names.
-    const told = declarations.map(({ name, type, shape }): TensorSpec => ({ name, type: type ?? 'any', shape: shape ?? 'any' }));
-    return { specs: [...told, ...specs.filter((spec) => !told.some(({ name }) => name === spec.name))], renamed: new Map() };
+    const told = declarations.map(({ name, type, shape }): TensorSpec => ({
+      name,
+      type: type ?? 'any',
+      shape: shape ?? 'any',
+    }));
+    return {
+      specs: [...told, ...specs.filter((spec) => !told.some(({ name }) => name === spec.name))],
+      renamed: new Map(),
+    };
   }
   if (declarations.length > fixed.length) {
     throw undeclarable('outputs', declarations[fixed.length]?.name ?? '', fixed);
@@ -193,10 +200,14 @@ function entriesOf(name: string, inputs: Inputs): readonly BorderValue[] {
 }
 
 function borderTensor(name: string, { type, shape, data }: Tensor): BorderValue {
-  if (!isStrings(data)) return { type, shape, bytes: bytesOf(data as NumericData) };
-  throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `The input "${name}" holds strings; libtorch has no such tensors.`, {
-    key: name,
-  });
+  if (!isStrings(data)) return { type, shape, bytes: bytesOf(data) };
+  throw new InferkvError(
+    'ERR_INFERKV_INPUT_INVALID',
+    `The input "${name}" holds strings; libtorch has no such tensors.`,
+    {
+      key: name,
+    },
+  );
 }
 
 function scalarOf(kind: string | undefined, element: number | bigint | string): BorderValue {

@@ -14,7 +14,11 @@ const STAMP_FILE = 'build.json';
 const ADDON_FILE = 'inferkv_torchscript.node';
 
 /** Where things lie in the folder of the addon's package. */
-export function buildPaths(packageFolder: string): { readonly folder: string; readonly addon: string; readonly stamp: string } {
+export function buildPaths(packageFolder: string): {
+  readonly folder: string;
+  readonly addon: string;
+  readonly stamp: string;
+} {
   const folder = join(packageFolder, 'build');
   return { folder, addon: join(folder, ADDON_FILE), stamp: join(folder, STAMP_FILE) };
 }

@@ -118,7 +118,10 @@ export function pythonWith(...packages: readonly string[]): string | undefined {
 }
 
 /** @throws InferkvError `ERR_INFERKV_PEER_MISSING` if there is no C++ compiler */
-export function findCompiler(env: NodeJS.ProcessEnv = process.env): { readonly command: string; readonly version: string } {
+export function findCompiler(env: NodeJS.ProcessEnv = process.env): {
+  readonly command: string;
+  readonly version: string;
+} {
   const named = env['CXX'];
   for (const command of named === undefined || named === '' ? ['c++', 'g++', 'clang++'] : [named]) {
     try {

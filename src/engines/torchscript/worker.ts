@@ -1,15 +1,16 @@
 /** The thread that runs one TorchScript model; threads of one process share what is loaded. */
 import { invariant } from '../../base/assertions.ts';
 import { InferkvError } from '../../base/errors.ts';
-import { serveModel, verifiedBytes } from '../model-thread.ts';
+import { free, serveModel, verifiedBytes } from '../model-thread.ts';
 import { loadAddon, type NativeModel } from './addon.ts';
 import { checkArchive } from './archive.ts';
 import { noticesOf } from './notices.ts';
-import { checkTorchOptions } from './options.ts';
+import type { TorchOptions } from './options.ts';
 import { torchMessage, TorchRunner } from './runner.ts';
 
 serveModel(async ({ artifact, threads, engine }, guard) => {
-  const options = checkTorchOptions(engine);
+  // Checked by the engine, so that the thread need not load what checks them.
+  const options = engine as unknown as TorchOptions;
   const { addon, runtime } = loadAddon();
   const [file] = artifact.files;
   invariant(file !== undefined, 'an artifact has no files');
@@ -29,6 +30,8 @@ serveModel(async ({ artifact, threads, engine }, guard) => {
         `libtorch cannot load ${file.path}: ${torchMessage(error)}`,
         { cause: error },
       );
+    } finally {
+      free(bytes);
     }
   }
   return new TorchRunner(model, threads, options, noticesOf(runtime));
