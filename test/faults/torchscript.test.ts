@@ -54,6 +54,7 @@ describe('TorchScript under fire', { skip: torchAbsent(), timeout: 300_000 }, ()
       await using session = await engine.load(artifactIn(folder, name, bytes));
       return (await session.run({ x })).outputs;
     };
+    const isRefusal = (error: unknown): boolean => isInferkvError(error, 'ERR_INFERKV_ARTIFACT_INVALID');
     const expected = await answerOf('whole.pt', whole);
     const random = createRandom(11);
     let refused = 0;
@@ -65,13 +66,17 @@ describe('TorchScript under fire', { skip: torchAbsent(), timeout: 300_000 }, ()
       try {
         checkArchive(flipped, 'flipped.pt');
       } catch (error) {
-        assert.ok(isInferkvError(error, 'ERR_INFERKV_ARTIFACT_INVALID'), String(error));
+        assert.ok(isRefusal(error), String(error));
         refused++;
         continue;
       }
-      // What passes lies where nobody reads: padding, dates. libtorch has to agree.
-      if (loaded++ < LOADED_FLIPS)
-        assert.deepEqual(await answerOf(`flip-${round}.pt`, flipped), expected, `byte ${at}`);
+      // What passes lies where nobody reads, like padding and dates, or where libtorch itself looks.
+      if (loaded++ >= LOADED_FLIPS) continue;
+      const answer = await answerOf(`flip-${round}.pt`, flipped).catch((error: unknown) => {
+        assert.ok(isRefusal(error), String(error));
+        return expected;
+      });
+      assert.deepEqual(answer, expected, `byte ${at}`);
     }
     assert.ok(refused > 2000 && loaded > LOADED_FLIPS, `${refused} refused, ${loaded} loaded`);
   });
