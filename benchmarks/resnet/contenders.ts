@@ -82,7 +82,7 @@ export async function torchscript(): Promise<Contender> {
       return {
         run: async ({ type, shape, data }) => {
           const bytes = bytesOf(data as NumericData);
-          return model.run('forward', [{ type, shape, bytes }], threads, undefined, {});
+          return model.run('forward', [{ type, shape, bytes }], threads, undefined, []);
         },
         release: async () => model.release(),
       };

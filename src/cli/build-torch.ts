@@ -7,13 +7,16 @@ import { print, printJson, withProgress } from './common.ts';
 export function buildTorchCommand(): Command {
   return new Command('build-torch')
     .description('builds the addon that runs TorchScript models, for the libtorch of this machine')
+    .option('--force', 'build also what is up to date')
     .option('--json', 'print the result as one JSON object')
     .action(buildTorch);
 }
 
-async function buildTorch({ json }: { readonly json?: true }): Promise<void> {
+async function buildTorch({ json, force }: { readonly json?: true; readonly force?: true }): Promise<void> {
   const start = performance.now();
-  const { built, libtorch, path } = await withProgress('Compiling the addon for libtorch', () => buildAddon());
+  const { built, libtorch, path } = await withProgress('Compiling the addon for libtorch', () =>
+    buildAddon({ force: force === true }),
+  );
   const { version, source, libraryFolder } = libtorch;
   if (json === true) {
     printJson({ built, path, libtorch: { version, source, libraryFolder } });

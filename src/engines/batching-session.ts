@@ -54,6 +54,12 @@ export class BatchingSession implements Session {
 
   /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` for a model with an input or output that has no free first dimension */
   constructor(session: Session, options: BatchingSessionOptions) {
+    if (session.metadata.stateful === true) {
+      throw new InferkvError(
+        'ERR_INFERKV_CONFIG_INVALID',
+        'The model cannot be batched: its runs change it, so which requests meet would change their answers; take "batching" out of its settings.',
+      );
+    }
     const unfit = [...session.metadata.inputs, ...session.metadata.outputs].find((spec) => !isBatchable(spec));
     if (unfit !== undefined) {
       throw new InferkvError(

@@ -53,6 +53,8 @@ export interface TensorSpec {
 
 /** What a model takes and gives. */
 export interface SessionMetadata {
+  /** Its answers depend on earlier runs, so none is kept. */
+  readonly stateful?: true;
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
 }
@@ -75,6 +77,8 @@ export interface RunResult {
   readonly outputs: Tensors;
   /** Milliseconds the model ran, without waiting. */
   readonly computeMs: number;
+  /** `false` for an answer that another run of the same inputs may not give, as the model changes itself. */
+  readonly reusable?: boolean;
 }
 
 /**

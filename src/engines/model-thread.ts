@@ -1,6 +1,6 @@
 /** What the threads of all engines have in common: they load one model from verified bytes, run it, and let it go. */
-import { hash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 
 import { invariant } from '../base/assertions.ts';
@@ -40,9 +40,9 @@ export type Guard = <T>(work: () => Promise<T> | T) => Promise<T>;
 /**
  * Answers the session that started this thread, one request at a time, until it is told to close.
  *
- * @param open loads the model; native code in it runs under the guard
+ * @param load loads the model; native code in it runs under the guard
  */
-export function serveModel(open: (request: LoadRequest, guard: Guard) => Promise<ModelRunner>): void {
+export function serveModel(load: (request: LoadRequest, guard: Guard) => Promise<ModelRunner>): void {
   const port = parentPort;
   invariant(port !== null, 'the worker was started as a program');
   const { exitGuard } = workerData as WorkerData;
@@ -52,7 +52,7 @@ export function serveModel(open: (request: LoadRequest, guard: Guard) => Promise
   const answer = async (request: WorkerRequest): Promise<void> => {
     switch (request.kind) {
       case 'load': {
-        const opened = await open(request, guard);
+        const opened = await load(request, guard);
         runner = opened;
         const { metadata, sharesWeights, notices } = opened;
         port.postMessage({ kind: 'loaded', metadata, sharesWeights, notices } satisfies LoadedReply);
@@ -86,18 +86,36 @@ function failureOf(error: unknown): FailedReply {
  * @throws InferkvError `ERR_INFERKV_ARTIFACT_MISSING`, `ERR_INFERKV_ARTIFACT_CHANGED`
  */
 export async function verifiedBytes({ path, digest }: ArtifactFile): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = await readFile(path).catch((error: unknown) => {
+  const { bytes, digest: found } = await digestedBytes(path).catch((error: unknown) => {
     throw new InferkvError(
       'ERR_INFERKV_ARTIFACT_MISSING',
       `The model file ${path} cannot be read: ${messageOf(error)}`,
       { cause: error },
     );
   });
-  if (hash('sha256', bytes) === digest) return bytes;
+  if (found === digest) return bytes;
   throw new InferkvError(
     'ERR_INFERKV_ARTIFACT_CHANGED',
     `The model file ${path} changed while it was being loaded; it is loaded anew with the next request.`,
   );
+}
+
+// Node reads and hashes at most 2 GiB in one call.
+const PIECE_BYTES = 256 * 1024 * 1024;
+
+async function digestedBytes(path: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; digest: string }> {
+  await using file = await open(path);
+  const { size } = await file.stat();
+  const bytes = new Uint8Array(size);
+  const digest = createHash('sha256');
+  let at = 0;
+  while (at < size) {
+    const { bytesRead } = await file.read(bytes, at, Math.min(PIECE_BYTES, size - at), at);
+    if (bytesRead === 0) break;
+    digest.update(bytes.subarray(at, at + bytesRead));
+    at += bytesRead;
+  }
+  return { bytes, digest: digest.digest('hex') };
 }
 
 /** Frees a file's bytes at once that were read into memory of their own; the collector would let them lie for long. */

@@ -269,6 +269,7 @@ export class WorkerSession implements Session {
     return {
       outputs: Object.fromEntries(reply.outputs.map((output) => [output[0], placed(output, job.into)])),
       computeMs: reply.computeMs,
+      ...(this.metadata.stateful === true && { reusable: false }),
     };
   }
 

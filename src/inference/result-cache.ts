@@ -214,9 +214,9 @@ async function load(
   options: RequestOptions,
   signal: AbortSignal,
 ): Promise<Loaded<Tensors>> {
-  const { outputs, computeMs } = await computation.run(inputs, signal);
+  const { outputs, computeMs, reusable = true } = await computation.run(inputs, signal);
   const sizeBytes = Object.values(outputs).reduce((sum, each) => sum + tensorBytes(each), 0);
-  const keep = computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes;
+  const keep = reusable && (computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes);
   const ttlMs = options.ttlMs ?? computation.ttlMs;
   const tags = options.tenant === undefined ? computation.tags : [...computation.tags, `tenant:${options.tenant}`];
   return { value: frozen(outputs), sizeBytes, costMs: computeMs, tags, keep, ...(ttlMs !== undefined && { ttlMs }) };

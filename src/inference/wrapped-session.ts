@@ -37,7 +37,7 @@ export class WrappedSession implements Session {
     if (into !== undefined) return this.#session.run(inputs, options);
     const computation: Computation = {
       ...this.#identity,
-      keeps: true,
+      keeps: this.#session.metadata.stateful !== true,
       ttlMs: undefined,
       maxEntryBytes: undefined,
       run: (own, stop) => this.#session.run(own, { outputs, signal: stop }),

@@ -210,6 +210,152 @@ class Nothing(nn.Module):
         return torch.ones(2)
 
 
+class KeepingAndRaising(nn.Module):
+    """Keeps what it was given, and then fails; tells what it has when asked with nothing in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = torch.zeros(1)
+
+    def forward(self, x: Tensor, fail: bool) -> Tensor:
+        before = self.last.clone()
+        if fail:
+            self.last = x
+            raise ValueError("kept")
+        return before
+
+
+class BufferChanging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total.add_(x)
+        return self.total.clone()
+
+    @torch.jit.export
+    def pure(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+class ElementChanging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("cache", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cache[1] = x[0]
+        return self.cache.sum()
+
+
+class NumbersGrowing(nn.Module):
+    seen: List[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x: Tensor) -> int:
+        self.seen.append(1)
+        return len(self.seen)
+
+
+class StatisticsLearning(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("variance", torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.batch_norm(x, self.mean, self.variance, training=True)
+        return self.mean.clone() + 0 * y.sum()
+
+
+@torch.jit.script
+class Counter:
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def next(self) -> int:
+        self.runs += 1
+        return self.runs
+
+
+class ObjectChanging(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.counter = Counter()
+
+    def forward(self, x: Tensor) -> int:
+        return self.counter.next()
+
+
+class Resting(nn.Module):
+    """Changes itself in training only, as saved for evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+class InPlaceInside(nn.Module):
+    def forward(self, xs: List[Tensor], by_name: Dict[str, Tensor], pair: Tuple[Tensor, Tensor]) -> Tensor:
+        for x in xs:
+            x.add_(1)
+        for value in by_name.values():
+            value.add_(1)
+        pair[0].mul_(2)
+        return xs[0] + pair[0]
+
+
+class Modulo(nn.Module):
+    def forward(self, x: Tensor, n: int) -> Tensor:
+        if n < 100:
+            return x * (5 % n)
+        return x * (5 // (n - 100))
+
+
+class ReturnsInput(nn.Module):
+    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+        return x + 1, x
+
+
+class OddKeys(nn.Module):
+    def forward(self, x: Tensor) -> Dict[str, Tensor]:
+        return {"constructor": x, "toString": x, "__proto__": x + 1}
+
+
+class OptionalPairs(nn.Module):
+    def forward(
+        self, x: Tensor, p: Optional[Tuple[Tensor, Tensor]] = None, q: Tuple[Optional[Tensor], Optional[Tensor]] = (None, None)
+    ) -> Tensor:
+        y = x
+        if p is not None:
+            y = y + p[0] + p[1]
+        first = q[0]
+        if first is not None:
+            y = y + first
+        return y
+
+
+class Device(nn.Module):
+    def forward(self, x: Tensor, device: Optional[torch.device] = None) -> Tensor:
+        return x
+
+
+class Deep(nn.Module):
+    """As a trace of an unrolled loop is: thousands of operations in a row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(4000):
+            x = x + 1
+        return x
+
+
 class Linear(nn.Module):
     """Enough weights for a file in which a flipped byte lies somewhere else each time."""
 
@@ -225,8 +371,11 @@ for factor in (1, 2, 3, 4, 5):
     save(f"scaling-{factor}", Scaling(float(factor)))
 for module in (
     Identity, TwoByTwo, FixedShape, NonZero, Failing, Slow, Structures, NamedOutputs, Nested, Methods, Counting,
-    InPlace, Kinds, Raising, Unsupported, Words, Nothing, Linear,
+    InPlace, Kinds, Raising, Unsupported, Words, Nothing, Linear, KeepingAndRaising, BufferChanging, ElementChanging,
+    NumbersGrowing, StatisticsLearning, ObjectChanging, Resting, InPlaceInside, Modulo, ReturnsInput, OddKeys, OptionalPairs,
+    Device,
 ):
     save(module.__name__, module())
+torch.jit.trace(Deep(), torch.zeros(1)).save(f"{folder}/Deep.pt")
 torch.jit.script(Dropping().train()).save(f"{folder}/Training.pt")
 torch.save(Linear().state_dict(), f"{folder}/StateDict.pt")

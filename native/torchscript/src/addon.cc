@@ -27,6 +27,11 @@ auto guarded(Napi::Env env, Work work) -> decltype(work()) {
     return work();
   } catch (const Napi::Error&) {
     throw;
+  } catch (const std::invalid_argument& error) {
+    // What was asked for does not exist; told apart by its code.
+    auto told = failure(env, error.what());
+    told.Set("code", Napi::String::New(env, "ERR_INVALID_ARG_VALUE"));
+    throw told;
   } catch (const c10::Error& error) {
     throw failure(env, error.what_without_backtrace());
   } catch (const std::exception& error) {
@@ -43,7 +48,7 @@ class Model : public Napi::ObjectWrap<Model> {
         env,
         "Model",
         {
-            InstanceAccessor<&Model::isShared>("isShared"),
+            InstanceMethod<&Model::changesModule>("changesModule"),
             InstanceMethod<&Model::describe>("describe"),
             InstanceMethod<&Model::run>("run"),
             InstanceMethod<&Model::release>("release"),
@@ -55,8 +60,12 @@ class Model : public Napi::ObjectWrap<Model> {
   }
 
  private:
-  Napi::Value isShared(const Napi::CallbackInfo& info) {
-    return Napi::Boolean::New(info.Env(), !open(info.Env()).isStateful());
+  // changesModule(method)
+  Napi::Value changesModule(const Napi::CallbackInfo& info) {
+    const auto env = info.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      return Napi::Boolean::New(env, open(env).method(info[0].As<Napi::String>().Utf8Value()).changesModule);
+    });
   }
 
   Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -78,7 +87,7 @@ class Model : public Napi::ObjectWrap<Model> {
     });
   }
 
-  // run(method, arguments, threads, outputs | undefined, targets)
+  // run(method, arguments, threads, outputs | undefined, [[name, target], ...])
   Napi::Value run(const Napi::CallbackInfo& info) {
     const auto env = info.Env();
     return guarded(env, [&]() -> Napi::Value {
@@ -96,10 +105,13 @@ class Model : public Napi::ObjectWrap<Model> {
         computeMs = elapsed.count();
         results = flattened(result);
       }
-      auto answer = answerOf(env, results, info[3], info[4].As<Napi::Object>());
+      // A target may be the very memory that another output is a view of.
+      const auto targets = info[4].As<Napi::Array>();
+      for (auto& result : results) {
+        if (targets.Length() > 0 && borrowed.owns(result.tensor)) result.tensor = result.tensor.clone();
+      }
+      auto answer = answerOf(env, results, info[3], targets);
       answer.Set("computeMs", computeMs);
-      results.clear();
-      borrowed.detach();
       return answer;
     });
   }
@@ -125,13 +137,13 @@ class Model : public Napi::ObjectWrap<Model> {
       const auto& argument = schema.arguments()[at];
       const auto value = given.Get(static_cast<uint32_t>(at - 1));
       if (value.IsUndefined() && argument.default_value().has_value()) stack.push_back(*argument.default_value());
-      else stack.push_back(valueOf(value, argument.type(), bound.writesInputs, borrowed));
+      else stack.push_back(valueOf(value, argument.type(), bound.needsCopies, borrowed));
     }
     return stack;
   }
 
   static Napi::Object answerOf(
-      Napi::Env env, const std::vector<NamedOutput>& results, const Napi::Value& wanted, const Napi::Object& targets) {
+      Napi::Env env, const std::vector<NamedOutput>& results, const Napi::Value& wanted, const Napi::Array& targets) {
     auto answer = Napi::Object::New(env);
     auto outputs = Napi::Array::New(env);
     auto names = Napi::Array::New(env);
@@ -143,9 +155,16 @@ class Model : public Napi::ObjectWrap<Model> {
       }
       return false;
     };
+    const auto targetOf = [&](const std::string& name) -> Napi::Value {
+      for (uint32_t at = 0; at < targets.Length(); at++) {
+        const auto pair = targets.Get(at).As<Napi::Array>();
+        if (pair.Get(0u).As<Napi::String>().Utf8Value() == name) return pair.Get(1u);
+      }
+      return env.Undefined();
+    };
     for (const auto& result : results) {
       names.Set(names.Length(), result.name);
-      if (isWanted(result.name)) outputs.Set(outputs.Length(), exported(env, result, targets.Get(result.name)));
+      if (isWanted(result.name)) outputs.Set(outputs.Length(), exported(env, result, targetOf(result.name)));
     }
     answer.Set("outputs", outputs);
     answer.Set("names", names);
@@ -161,9 +180,12 @@ Napi::Value wrapped(Napi::Env env, std::shared_ptr<LoadedModule> module) {
   return env.GetInstanceData<Napi::FunctionReference>()->New({holder});
 }
 
-// find(key)
+// find(key, method)
 Napi::Value find(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] { return wrapped(info.Env(), findModule(info[0].As<Napi::String>().Utf8Value())); });
+  return guarded(info.Env(), [&] {
+    const auto key = info[0].As<Napi::String>().Utf8Value();
+    return wrapped(info.Env(), findModule(key, info[1].As<Napi::String>().Utf8Value()));
+  });
 }
 
 // load(key, bytes, {freeze, optimizeForInference, method})

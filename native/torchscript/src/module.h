@@ -15,15 +15,17 @@ namespace inferkv {
 struct LoadOptions {
   bool freeze = false;
   bool optimizeForInference = false;
-  // The method that has to survive freezing.
+  // The method that is to run, by its path; it has to survive freezing.
   std::string method = "forward";
 };
 
-// A method of a module with what has to be known before its inputs can be handed to it in place.
+// A method of a module with what its graph says of it.
 struct BoundMethod {
   torch::jit::Method method;
-  // Whether it may write to its inputs: then it gets copies.
-  bool writesInputs;
+  // It may write to its inputs, or go on reading them after its end: then it gets copies.
+  bool needsCopies;
+  // Runs of it may change the module: then the module is nobody else's, and its answers depend on earlier runs.
+  bool changesModule;
 };
 
 class LoadedModule {
@@ -34,18 +36,16 @@ class LoadedModule {
   // Throws std::invalid_argument where there is none.
   BoundMethod& method(const std::string& path);
 
-  // Whether runs change it: then every session has its own, and one run at a time.
-  bool isStateful() const { return stateful_; }
-
  private:
   torch::jit::Module module_;
-  bool stateful_ = false;
+  // What freezing left has a method of its own for the one that was wanted.
+  std::string frozenPath_;
   std::mutex methodsMutex_;
   std::unordered_map<std::string, std::unique_ptr<BoundMethod>> methods_;
 };
 
-// The module of that name if it is loaded and may be shared; null if not.
-std::shared_ptr<LoadedModule> findModule(const std::string& key);
+// The module of that name if it is loaded and may be shared by whoever runs the method; null if not.
+std::shared_ptr<LoadedModule> findModule(const std::string& key, const std::string& method);
 
 // Loads a module, or gives the one that another thread loaded under this name meanwhile.
 std::shared_ptr<LoadedModule> loadModule(

@@ -83,7 +83,10 @@ c10::IValue dictOf(const Napi::Value& from, const c10::TypePtr& type, bool copie
 
 using Outputs = std::vector<NamedOutput>;
 
-void flatten(const std::string& path, const c10::IValue& value, Outputs& into);
+// A result may hold itself; one that is this deep is none that anybody could use.
+constexpr int DEEPEST = 64;
+
+void flatten(const std::string& path, const c10::IValue& value, Outputs& into, int depth = 0);
 
 std::string joined(const std::string& path, const std::string& part) { return path.empty() ? part : path + "." + part; }
 
@@ -91,28 +94,29 @@ std::string placed(const std::string& path, size_t at) {
   return path.empty() ? "output_" + std::to_string(at) : path + "." + std::to_string(at);
 }
 
-void flattenTuple(const std::string& path, const c10::IValue& value, Outputs& into) {
+void flattenTuple(const std::string& path, const c10::IValue& value, Outputs& into, int depth) {
   const auto& tuple = value.toTupleRef();
   const auto type = tuple.type<c10::TupleType>();
   const auto names = type->schema() ? type->names() : c10::nullopt;
   for (size_t at = 0; at < tuple.elements().size(); at++) {
-    flatten(names ? joined(path, std::string((*names)[at])) : placed(path, at), tuple.elements()[at], into);
+    flatten(names ? joined(path, std::string((*names)[at])) : placed(path, at), tuple.elements()[at], into, depth);
   }
 }
 
-void flatten(const std::string& path, const c10::IValue& value, Outputs& into) {
+void flatten(const std::string& path, const c10::IValue& value, Outputs& into, int depth) {
+  if (depth > DEEPEST) throw std::invalid_argument("the result is nested more than 64 deep");
   const auto name = path.empty() ? "output" : path;
   if (value.isTensor()) {
     into.push_back({name, value.toTensor(), {}});
   } else if (value.isTuple()) {
-    flattenTuple(path, value, into);
+    flattenTuple(path, value, into, depth + 1);
   } else if (value.isList()) {
     const auto list = value.toList();
-    for (size_t at = 0; at < list.size(); at++) flatten(placed(path, at), list.get(at), into);
+    for (size_t at = 0; at < list.size(); at++) flatten(placed(path, at), list.get(at), into, depth + 1);
   } else if (value.isGenericDict()) {
     for (const auto& entry : value.toGenericDict()) {
       const auto& key = entry.key();
-      flatten(joined(path, key.isString() ? key.toStringRef() : c10::str(key)), entry.value(), into);
+      flatten(joined(path, key.isString() ? key.toStringRef() : c10::str(key)), entry.value(), into, depth + 1);
     }
   } else if (value.isInt()) {
     into.push_back({name, at::scalar_tensor(value.toInt(), at::kLong), {}});
@@ -165,16 +169,29 @@ at::Tensor Borrowed::tensor(const Napi::Object& from, bool copied) {
   return tensor;
 }
 
-void Borrowed::detach() {
+bool Borrowed::owns(const at::Tensor& tensor) const {
+  if (!tensor.defined() || !tensor.has_storage()) return false;
+  for (const auto& each : tensors_) {
+    if (each.storage().unsafeGetStorageImpl() == tensor.storage().unsafeGetStorageImpl()) return true;
+  }
+  return false;
+}
+
+Borrowed::~Borrowed() {
   for (const auto& tensor : tensors_) {
     if (tensor.use_count() == 1 && tensor.storage().use_count() == 1) continue;
     auto* storage = tensor.storage().unsafeGetStorageImpl();
     const size_t size = storage->nbytes();
-    auto copy = at::getCPUAllocator()->allocate(size);
-    if (size > 0) std::memcpy(copy.get(), storage->data(), size);
-    storage->set_data_ptr(std::move(copy));
+    try {
+      auto copy = at::getCPUAllocator()->allocate(size);
+      if (size > 0) std::memcpy(copy.get(), storage->data(), size);
+      storage->set_data_ptr(std::move(copy));
+    } catch (...) {
+      // Without memory for a copy it keeps nothing: what lies there next is somebody else's.
+      storage->set_data_ptr(at::DataPtr());
+      storage->set_nbytes(0);
+    }
   }
-  tensors_.clear();
 }
 
 c10::IValue valueOf(const Napi::Value& from, const c10::TypePtr& type, bool copied, Borrowed& borrowed) {
@@ -242,11 +259,13 @@ Napi::Object exported(Napi::Env env, const NamedOutput& output, const Napi::Valu
   if (target.IsObject() && target.As<Napi::Object>().Get("type").As<Napi::String>().Utf8Value() == type) {
     auto bytes = target.As<Napi::Object>().Get("bytes").As<Napi::Uint8Array>();
     if (bytes.ByteLength() >= size) {
-      if (size > 0) std::memcpy(bytes.Data(), tensor.data_ptr(), size);
+      if (size > 0) std::memmove(bytes.Data(), tensor.data_ptr(), size);
       return described;
     }
   }
-  auto buffer = Napi::ArrayBuffer::New(env, size);
+  // By JavaScript's own constructor, which throws where there is no memory; Node-API's would end the process.
+  const auto constructor = env.Global().Get("ArrayBuffer").As<Napi::Function>();
+  auto buffer = constructor.New({Napi::Number::New(env, static_cast<double>(size))}).As<Napi::ArrayBuffer>();
   if (size > 0) std::memcpy(buffer.Data(), tensor.data_ptr(), size);
   described.Set("buffer", buffer);
   return described;

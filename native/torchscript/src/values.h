@@ -13,12 +13,18 @@ namespace inferkv {
 // A schema's type as a JavaScript object: {kind, elements?, names?}.
 Napi::Object describeType(Napi::Env env, const c10::TypePtr& type);
 
-// Tensors over memory that JavaScript owns, for the time of one run.
+// Tensors over memory that JavaScript owns, for the time of one run, however it ends.
 class Borrowed {
  public:
+  Borrowed() = default;
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  // Gives whatever the model kept of them memory of its own. Everything else that refers to them has to be gone by then.
+  ~Borrowed();
+
   at::Tensor tensor(const Napi::Object& from, bool copied);
-  // Gives whatever the model kept of them memory of its own. Call it when everything else that refers to them is gone.
-  void detach();
+  // Whether a tensor lies in memory that was borrowed.
+  bool owns(const at::Tensor& tensor) const;
 
  private:
   std::vector<at::Tensor> tensors_;

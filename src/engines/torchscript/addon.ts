@@ -66,13 +66,17 @@ export interface PrepareOptions {
   readonly method: string;
 }
 
+/** The `code` of errors about what does not exist: a method, a submodule. */
+export const NO_SUCH_THING = 'ERR_INVALID_ARG_VALUE';
+
 /** A module in memory. Every method blocks, and throws an `Error` with libtorch's own message. */
 export interface NativeModel {
-  /** Whether other threads that load it get the same weights; not if its runs change it. */
-  readonly isShared: boolean;
+  /** Whether runs of a method may change the module; then it is nobody else's, and answers depend on earlier runs. */
+  changesModule(method: string): boolean;
   describe(method: string): DescribedMethod;
   /**
-   * Runs a method. Inputs are read in place, and copied only for a model that would write to them or keep them.
+   * Runs a method. Inputs are read in place, and copied only for a model that would write to them; what it keeps of them
+   * is copied after the run.
    *
    * @param outputs names of those wanted; all for `undefined`
    * @param targets memory that outputs of the same type are written into if they fit
@@ -82,7 +86,7 @@ export interface NativeModel {
     values: readonly BorderValue[],
     threads: number,
     outputs: readonly string[] | undefined,
-    targets: Readonly<Record<string, { readonly type: string; readonly bytes: Uint8Array }>>,
+    targets: readonly (readonly [name: string, memory: { readonly type: string; readonly bytes: Uint8Array }])[],
   ): BorderResult;
   release(): void;
 }
@@ -99,8 +103,8 @@ export interface NativeRuntime {
 /** The addon. Modules are shared by all threads of the process, by their keys. */
 export interface TorchAddon {
   runtime(): NativeRuntime;
-  /** The module that is loaded under this key, if there is one that may be shared. */
-  find(key: string): NativeModel | undefined;
+  /** The module that is loaded under this key, if runs of the method leave it as it is. */
+  find(key: string, method: string): NativeModel | undefined;
   /** Loads a module from the bytes of its file. */
   load(key: string, bytes: Uint8Array, options: PrepareOptions): NativeModel;
 }

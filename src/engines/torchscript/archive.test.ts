@@ -39,6 +39,7 @@ describe('TorchScript archives', () => {
     ['a wrong name inside', zip(...PROGRAM, text('m/data/0', 'w', { localName: 'm/data/1' })), /m\/data\/0 is damaged/],
     ['an entry twice', zip(...PROGRAM, text('m/version', '4')), /two entries/],
     ['an encrypted entry', zip(...PROGRAM, text('m/x', 'x', { flags: 1 })), /encrypted/],
+    ['a comment, which could hold a second end', Buffer.concat([zip(...PROGRAM), Buffer.from('!')]), /end is missing/],
     ['a size that lies', zip(...PROGRAM, text('m/x', 'xxxx', { sizeBytes: 3 })), /damaged/],
     ['deflated too large', zip(...PROGRAM, text('m/x', 'x'.repeat(99), { deflate: true, sizeBytes: 9 })), /damaged/],
     ['deflated too small', zip(...PROGRAM, text('m/x', 'x'.repeat(9), { deflate: true, sizeBytes: 99 })), /damaged/],

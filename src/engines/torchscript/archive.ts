@@ -31,7 +31,6 @@ const END_BYTES = 22;
 const LOCATOR64_BYTES = 20;
 const CENTRAL_BYTES = 46;
 const LOCAL_BYTES = 30;
-const MAX_COMMENT_BYTES = 0xffff;
 const SIZE_IN_EXTRA = 0xffffffff;
 const COUNT_IN_EXTRA = 0xffff;
 const ZIP64_EXTRA = 1;
@@ -121,18 +120,18 @@ function centralDirectory(reader: Reader): readonly Entry[] {
 }
 
 function endRecord(reader: Reader): { readonly at: number; readonly count: number; readonly directoryAt: number } {
-  const last = reader.bytes.byteLength - END_BYTES;
-  for (let at = last; at >= Math.max(0, last - MAX_COMMENT_BYTES); at--) {
-    if (reader.u32(at) !== END || reader.u16(at + 20) !== last - at) continue;
-    const count = reader.u16(at + 10);
-    const directoryAt = reader.u32(at + 16);
-    if (count !== COUNT_IN_EXTRA && directoryAt !== SIZE_IN_EXTRA) return { at, count, directoryAt };
-    if (reader.u32(at - LOCATOR64_BYTES) !== LOCATOR64) throw new ArchiveError('its directory cannot be found');
-    const at64 = reader.u64(at - LOCATOR64_BYTES + 8);
-    if (reader.u32(at64) !== END64) throw new ArchiveError('its directory cannot be found');
-    return { at: at64, count: reader.u64(at64 + 32), directoryAt: reader.u64(at64 + 48) };
+  // At the very end: a comment behind it could hold a second end, and another reader might take that one.
+  const at = reader.bytes.byteLength - END_BYTES;
+  if (at < 0 || reader.u32(at) !== END || reader.u16(at + 20) !== 0) {
+    throw new ArchiveError('it is no zip archive, or its end is missing');
   }
-  throw new ArchiveError('it is no zip archive, or its end is missing');
+  const count = reader.u16(at + 10);
+  const directoryAt = reader.u32(at + 16);
+  if (count !== COUNT_IN_EXTRA && directoryAt !== SIZE_IN_EXTRA) return { at, count, directoryAt };
+  if (reader.u32(at - LOCATOR64_BYTES) !== LOCATOR64) throw new ArchiveError('its directory cannot be found');
+  const at64 = reader.u64(at - LOCATOR64_BYTES + 8);
+  if (reader.u32(at64) !== END64) throw new ArchiveError('its directory cannot be found');
+  return { at: at64, count: reader.u64(at64 + 32), directoryAt: reader.u64(at64 + 48) };
 }
 
 function centralEntry(reader: Reader, at: number): { readonly entry: Entry; readonly next: number } {

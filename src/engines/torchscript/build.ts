@@ -7,8 +7,15 @@ import { dirname, join } from 'node:path';
 
 import { InferkvError } from '../../base/errors.ts';
 import { addonFolder, addonMissing } from './addon.ts';
-import { buildPaths, readStamp } from './stamp.ts';
+import { addonDigestOf, buildPaths, readStamp } from './stamp.ts';
 import { findCompiler, findLibtorch, type Libtorch } from './toolchain.ts';
+
+/** How to build. */
+export interface BuildOptions {
+  readonly env?: NodeJS.ProcessEnv;
+  /** `true` builds also what is up to date, as for a libtorch that was replaced by another of the same version. */
+  readonly force?: boolean;
+}
 
 /** What was built, or was there. */
 export interface BuildResult {
@@ -30,7 +37,7 @@ const DEFINES = ['NAPI_VERSION=9', 'NAPI_CPP_EXCEPTIONS', 'NODE_API_SWALLOW_UNTH
  *
  * @throws InferkvError `ERR_INFERKV_PEER_MISSING` for what is not there, `ERR_INFERKV_BUILD_FAILED` with what the compiler said
  */
-export async function buildAddon(env: NodeJS.ProcessEnv = process.env): Promise<BuildResult> {
+export async function buildAddon({ env = process.env, force = false }: BuildOptions = {}): Promise<BuildResult> {
   const root = addonFolder();
   if (root === undefined) throw addonMissing('is not installed');
   const libtorch = findLibtorch(env);
@@ -45,7 +52,9 @@ export async function buildAddon(env: NodeJS.ProcessEnv = process.env): Promise<
     ...flags,
     ...sources.map((name) => `${name}\n${readFileSync(join(root, 'src', name), 'utf8')}`),
   ]);
-  if (readStamp(root)?.digest === digest) return { built: false, libtorch, path: paths.addon };
+  const stamp = readStamp(root);
+  const isWhole = stamp !== undefined && stamp.addonDigest === addonDigestOf(paths.addon);
+  if (!force && isWhole && stamp.digest === digest) return { built: false, libtorch, path: paths.addon };
   mkdirSync(paths.folder, { recursive: true });
   const unit = join(paths.folder, UNIT);
   const units = sources.filter((name) => name.endsWith('.cc'));
@@ -54,9 +63,11 @@ export async function buildAddon(env: NodeJS.ProcessEnv = process.env): Promise<
   const partial = `${paths.addon}.${process.pid}.partial`;
   try {
     await compile(compiler.command, [...flags, unit, '-o', partial, ...linkFlags(libtorch)]);
+    const addonDigest = addonDigestOf(partial);
+    if (addonDigest === undefined) throw buildFailed(compiler.command, 'it wrote nothing');
     rmSync(paths.stamp, { force: true });
     renameSync(partial, paths.addon);
-    writeFileSync(paths.stamp, `${JSON.stringify({ digest, torchVersion: libtorch.version })}\n`);
+    writeFileSync(paths.stamp, `${JSON.stringify({ digest, torchVersion: libtorch.version, addonDigest })}\n`);
   } finally {
     rmSync(partial, { force: true });
   }
@@ -99,9 +110,11 @@ async function compile(command: string, args: readonly string[]): Promise<void> 
   });
   if (code === 0) return;
   const shown = said.split('\n').filter((line) => /error|undefined reference|cannot find/.test(line));
-  throw new InferkvError(
-    'ERR_INFERKV_BUILD_FAILED',
-    `${command} could not build the addon:\n${(shown.length > 0 ? shown : said.split('\n')).slice(0, 20).join('\n')}`,
-    { key: command },
-  );
+  throw buildFailed(command, (shown.length > 0 ? shown : said.split('\n')).slice(0, 20).join('\n'));
+}
+
+function buildFailed(command: string, what: string): InferkvError {
+  return new InferkvError('ERR_INFERKV_BUILD_FAILED', `${command} could not build the addon:\n${what}`, {
+    key: command,
+  });
 }

@@ -13,6 +13,9 @@ const WORKER_BYTES = 8 * 1024 * 1024;
 // Activations of a run, by the bytes that go in and come out (docs/design-decisions.md).
 const ACTIVATION_FACTOR = 40;
 
+// libtorch walks its graphs by recursion: with Node's 4 MB a traced graph of 3,000 operations ends the process.
+const STACK_MB = 64;
+
 /**
  * TorchScript models on libtorch, by an addon that is built on the spot (docs/torchscript.md). Each session runs in
  * worker threads of its own; the weights of one file are in memory once, however many sessions and threads use them.
@@ -39,6 +42,7 @@ export class TorchScriptEngine implements Engine {
         artifact,
         ...seating,
         engine: { ...engine },
+        resourceLimits: { stackSizeMb: STACK_MB },
         sizeBytes: (runBytes, copies) =>
           copies * artifact.sizeBytes + seating.workers * (WORKER_BYTES + ACTIVATION_FACTOR * runBytes),
       },

@@ -13,7 +13,7 @@ export function noticesOf({ blas, waitPolicy }: NativeRuntime): readonly Notice[
   if (waitPolicy?.toLowerCase() !== 'passive') {
     notices.push({
       code: 'INFERKV_TORCH_BUSY_WAITING',
-      text: 'Threads of libtorch spin while they wait, which can make runs many times slower when cores are contended: start the process with OMP_WAIT_POLICY=passive (outside of the main thread inferkv cannot set it by itself).',
+      text: 'Threads of libtorch spin while they wait, which can make runs many times slower when cores are contended: start the process with OMP_WAIT_POLICY=passive (inferkv sets it only in the main thread, and where nothing else is set).',
     });
   }
   return notices;

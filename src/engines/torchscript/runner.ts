@@ -13,12 +13,13 @@ import { Signature } from './signature.ts';
 export class TorchRunner implements ModelRunner {
   readonly metadata: SessionMetadata;
   readonly notices: readonly Notice[];
+  readonly sharesWeights: boolean;
   readonly #model: NativeModel;
   readonly #method: string;
   readonly #threads: number;
   readonly #signature: Signature;
 
-  /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` for a method that does not exist, and what `Signature` throws */
+  /** @throws InferkvError what `Signature` throws */
   constructor(
     model: NativeModel,
     threads: number,
@@ -33,18 +34,10 @@ export class TorchRunner implements ModelRunner {
       this.#signature = new Signature(model.describe(method), inputs, outputs);
     } catch (error) {
       model.release();
-      if (error instanceof InferkvError) throw error;
-      throw new InferkvError(
-        'ERR_INFERKV_CONFIG_INVALID',
-        `session.engine.method "${method}" is none of the model's: ${torchMessage(error)}.`,
-        { cause: error, key: method },
-      );
+      throw error;
     }
-    this.metadata = this.#signature.metadata;
-  }
-
-  get sharesWeights(): boolean {
-    return this.#model.isShared;
+    this.sharesWeights = !model.changesModule(method);
+    this.metadata = { ...this.#signature.metadata, ...(!this.sharesWeights && { stateful: true }) };
   }
 
   run({ inputs, outputs: wanted, into }: RunRequest): RunReply {
@@ -76,7 +69,7 @@ export class TorchRunner implements ModelRunner {
       isStrings(data) ? [] : [[name, { type, bytes: bytesOf(data) }] as const],
     );
     try {
-      return this.#model.run(this.#method, values, this.#threads, outputs, Object.fromEntries(memory));
+      return this.#model.run(this.#method, values, this.#threads, outputs, memory);
     } catch (error) {
       throw new InferkvError('ERR_INFERKV_ENGINE_FAILED', `The model failed: ${torchMessage(error)}`, { cause: error });
     }

@@ -11,7 +11,7 @@ import { InferkvError } from '../../base/errors.ts';
 import { bytesOf, isStrings, type Tensor, type TensorType } from '../../base/tensor.ts';
 import type { SessionMetadata, TensorSpec } from '../engine.ts';
 import type { NamedTensor } from '../worker-protocol.ts';
-import type { BorderValue, DescribedMethod, DescribedType } from './addon.ts';
+import type { BorderValue, DescribedArgument, DescribedMethod, DescribedType } from './addon.ts';
 import type { DeclaredTensor } from './options.ts';
 
 type Inputs = ReadonlyMap<string, Tensor>;
@@ -40,13 +40,16 @@ export class Signature {
   /** @throws InferkvError `ERR_INFERKV_ARTIFACT_INVALID` for arguments that tensors cannot be, `ERR_INFERKV_CONFIG_INVALID` */
   constructor(method: DescribedMethod, inputs: readonly DeclaredTensor[], outputs: readonly DeclaredTensor[]) {
     this.#method = method;
-    const specs = method.arguments.flatMap((argument) =>
-      inputSpecs(argument.name, argument, argument.hasDefault).map((spec) => declaredAs(spec, inputs)),
-    );
+    const specs = method.arguments
+      .filter((argument) => !isLeftOut(argument))
+      .flatMap((argument) => inputSpecs(argument.name, argument, argument.hasDefault))
+      .map((spec) => declaredAs(spec, inputs));
     for (const { name } of inputs) {
       if (!specs.some((spec) => spec.name === name)) throw undeclarable('inputs', name, specs);
     }
+    refuseTwice('inputs', inputs);
     const given = outputsOf(method.returns, outputs);
+    refuseTwice('outputs', given.specs);
     this.metadata = { inputs: specs, outputs: given.specs };
     this.#calledBy = given.renamed;
     this.#calls = new Map([...given.renamed].map(([own, callers]) => [callers, own]));
@@ -55,7 +58,9 @@ export class Signature {
   /** The method's arguments, in their order. */
   valuesOf(inputs: readonly NamedTensor[]): readonly BorderValue[] {
     const byName = new Map(inputs);
-    return this.#method.arguments.map((argument) => valueOf(argument.name, argument, byName, argument.hasDefault));
+    return this.#method.arguments.map((argument) =>
+      isLeftOut(argument) ? undefined : valueOf(argument.name, argument, byName, argument.hasDefault),
+    );
   }
 
   /** The name that callers use for an output of the method. */
@@ -67,6 +72,26 @@ export class Signature {
   ownName(called: string): string {
     return this.#calls.get(called) ?? called;
   }
+}
+
+/** An argument that tensors cannot be, and that the method has its own value for: that one it gets. */
+function isLeftOut(argument: DescribedArgument): boolean {
+  if (!argument.hasDefault) return false;
+  try {
+    inputSpecs(argument.name, argument, true);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** A name that stands twice would lose one of the two. */
+function refuseTwice(where: string, named: readonly { readonly name: string }[]): void {
+  const twice = named.find(({ name }, at) => named.findIndex((each) => each.name === name) !== at);
+  if (twice === undefined) return;
+  throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `session.engine.${where} gives two the name "${twice.name}".`, {
+    key: twice.name,
+  });
 }
 
 function declaredAs(spec: TensorSpec, declarations: readonly DeclaredTensor[]): TensorSpec {
@@ -167,7 +192,8 @@ function valueOf(name: string, type: DescribedType, inputs: Inputs, optional: bo
   if (type.kind === 'OptionalType' && element !== undefined) return valueOf(name, element, inputs, true);
   if (type.kind === 'TupleType') {
     const parts = type.elements.map((part, at) => valueOf(`${name}.${type.names?.[at] ?? at}`, part, inputs, optional));
-    return parts.length > 0 && parts.every((part) => part === undefined) ? undefined : parts;
+    if (!optional || parts.some((part) => part !== undefined)) return wholeTuple(name, type, parts);
+    return undefined;
   }
   const isMany = element !== undefined && SCALARS[element.kind] === undefined;
   if (type.kind === 'ListType' && isMany) return emptyAsDefault(listOf(name, inputs), optional);
@@ -177,6 +203,20 @@ function valueOf(name: string, type: DescribedType, inputs: Inputs, optional: bo
   if (type.kind === 'TensorType') return borderTensor(name, given);
   const elements = [...given.data].map((each) => scalarOf(type.kind === 'ListType' ? element?.kind : type.kind, each));
   return type.kind === 'ListType' ? elements : elements[0];
+}
+
+/** A tuple of which a part is missing that has to be there. */
+function wholeTuple(name: string, type: DescribedType, parts: readonly BorderValue[]): readonly BorderValue[] {
+  const missing = type.elements.findIndex((part, at) => part.kind !== 'OptionalType' && parts[at] === undefined);
+  if (missing < 0) return parts;
+  const part = `${name}.${type.names?.[missing] ?? missing}`;
+  throw new InferkvError(
+    'ERR_INFERKV_INPUT_MISSING',
+    `The input "${part}" is missing, and others of "${name}" are given.`,
+    {
+      key: part,
+    },
+  );
 }
 
 function emptyAsDefault(values: readonly BorderValue[], optional: boolean): BorderValue {
@@ -199,14 +239,26 @@ function entriesOf(name: string, inputs: Inputs): readonly BorderValue[] {
     .map(([each, given]) => [each.slice(prefix.length), borderTensor(each, given)]);
 }
 
+/** Element types that libtorch has tensors of. */
+const TORCH_TYPES: ReadonlySet<TensorType> = new Set<TensorType>([
+  'float32',
+  'float64',
+  'float16',
+  'int8',
+  'uint8',
+  'int16',
+  'int32',
+  'int64',
+  'bool',
+]);
+
 function borderTensor(name: string, { type, shape, data }: Tensor): BorderValue {
-  if (!isStrings(data)) return { type, shape, bytes: bytesOf(data) };
+  if (!isStrings(data) && TORCH_TYPES.has(type)) return { type, shape, bytes: bytesOf(data) };
+  const there = [...TORCH_TYPES].join(', ');
   throw new InferkvError(
     'ERR_INFERKV_INPUT_INVALID',
-    `The input "${name}" holds strings; libtorch has no such tensors.`,
-    {
-      key: name,
-    },
+    `The input "${name}" is a tensor of ${type}, which libtorch does not have; it has ${there}.`,
+    { key: name },
   );
 }
 

@@ -1,11 +1,14 @@
+import { hash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** What a built addon was made from; it lies beside the addon. */
 export interface BuildStamp {
-  /** SHA-256 over sources, flags, headers and libtorch's version and place: equal, and there is nothing to build. */
+  /** SHA-256 over sources, flags, compiler, and libtorch's version and place: equal, and there is nothing to build. */
   readonly digest: string;
   readonly torchVersion: string;
+  /** SHA-256 of the addon itself. */
+  readonly addonDigest: string;
   /** The addon, absolute. */
   readonly path: string;
 }
@@ -27,9 +30,19 @@ export function buildPaths(packageFolder: string): {
 export function readStamp(packageFolder: string): BuildStamp | undefined {
   const { addon, stamp } = buildPaths(packageFolder);
   try {
-    const { digest, torchVersion } = JSON.parse(readFileSync(stamp, 'utf8')) as Partial<BuildStamp>;
-    if (typeof digest !== 'string' || typeof torchVersion !== 'string') return undefined;
-    return { digest, torchVersion, path: addon };
+    const { digest, torchVersion, addonDigest } = JSON.parse(readFileSync(stamp, 'utf8')) as Partial<BuildStamp>;
+    if (typeof digest !== 'string' || typeof torchVersion !== 'string' || typeof addonDigest !== 'string')
+      return undefined;
+    return { digest, torchVersion, addonDigest, path: addon };
+  } catch {
+    return undefined;
+  }
+}
+
+/** SHA-256 of a built addon; `undefined` if it is not there. */
+export function addonDigestOf(path: string): string | undefined {
+  try {
+    return hash('sha256', readFileSync(path));
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
 /** Finds libtorch and a C++ compiler on this machine. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import { InferkvError } from '../../base/errors.ts';
 
@@ -37,7 +37,7 @@ export function findLibtorch(env: NodeJS.ProcessEnv = process.env): Libtorch {
   if (named !== undefined && named !== '') {
     const found = libtorchAt(named, 'LIBTORCH');
     if (found !== undefined) return found;
-    throw missing(`LIBTORCH names ${named}, where it is not`);
+    throw missing(`is not at ${named}, which LIBTORCH names`);
   }
   const places: readonly (readonly [string, string])[] = [
     ...(env['CMAKE_PREFIX_PATH'] ?? '').split(/[:;]/).map((path) => ['CMAKE_PREFIX_PATH', path] as const),
@@ -63,7 +63,8 @@ function missing(what: string): InferkvError {
 
 /** @param prefix the folder with `include` and `lib`, or `share/cmake` of such a folder, as CMake has it */
 function libtorchAt(prefix: string, source: string): Libtorch | undefined {
-  for (const root of [prefix, join(prefix, '../..')]) {
+  // Absolute, as the addon remembers where its libraries lie.
+  for (const root of [resolve(prefix), resolve(prefix, '../..')]) {
     const include = join(root, 'include');
     const header = join(include, VERSION_HEADER);
     const libraryFolder = LIBRARY_FOLDERS.map((folder) => join(root, folder)).find((folder) =>
