@@ -70,8 +70,10 @@ class WTinyLfu implements Policy {
     const probation = this.#oldestOf(PROBATION);
     const main = probation >= 0 ? probation : this.#oldestOf(PROTECTED);
     if (main < 0) return candidate;
-    // The newcomer would push the window's oldest out, which then has to be worth more than what would go for it.
-    if (candidate < 0 || (this.#bytes[WINDOW] ?? 0) < this.#windowBytes) return main;
+    if (candidate < 0) return main;
+    // The newcomer, its size taken for that of the oldest, would push the oldest out, which then has to be worth more than
+    // what would go for it.
+    if ((this.#bytes[WINDOW] ?? 0) + (this.#size[candidate] ?? 0) <= this.#windowBytes) return main;
     const isWorthMore =
       this.#sketch.estimate(this.#identity[candidate] ?? 0) > this.#sketch.estimate(this.#identity[main] ?? 0);
     return isWorthMore ? main : candidate;

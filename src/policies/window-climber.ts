@@ -1,14 +1,16 @@
 const FIRST_SHARE = 0.01;
-const MIN_SHARE = 0;
-const MAX_SHARE = 0.8;
+const MAX_SHARE = 0.99;
 /** The first step, and the one after the workload changed. */
-const STEP = 0.0625;
+const STEP = 0.125;
 /** Steps get smaller, so that the share comes to rest. */
 const STEP_DECAY = 0.98;
-/** A change of the hit rate from which on the workload counts as another one. */
-const RESTART_AT = 0.05;
-/** Requests an entry between two steps: fewer see noise, more come late. */
-const SAMPLE_FACTOR = 10;
+/** A change of the hit rate from which on the workload counts as another one; more than a step brings by itself. */
+const RESTART_AT = 0.15;
+/**
+ * Requests an entry between two steps: fewer see noise, more come late. Caffeine takes ten and half the step; on attention
+ * blocks, where a trace holds some tens of requests an entry, that came too late (docs/policies.md).
+ */
+const SAMPLE_FACTOR = 2;
 const MIN_ENTRIES = 16;
 
 /**
@@ -29,7 +31,7 @@ export class WindowClimber {
     return this.#share;
   }
 
-  /** Notes a request while there are that many entries; `true` if the share changed. */
+  /** Notes a request while there are that many entries; `true` if the share may have changed. */
   sees(isHit: boolean, entries: number): boolean {
     this.#requests++;
     if (isHit) this.#hits++;
@@ -37,7 +39,7 @@ export class WindowClimber {
     const rate = this.#hits / this.#requests;
     const change = rate - this.#lastRate;
     if (change < 0) this.#step = -this.#step;
-    this.#share = Math.min(MAX_SHARE, Math.max(MIN_SHARE, this.#share + this.#step));
+    this.#share = Math.min(MAX_SHARE, Math.max(0, this.#share + this.#step));
     this.#step = Math.abs(change) >= RESTART_AT ? Math.sign(this.#step) * STEP : this.#step * STEP_DECAY;
     this.#lastRate = rate;
     this.#hits = 0;

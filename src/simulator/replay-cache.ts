@@ -33,8 +33,9 @@ export interface ReplayCacheOptions {
  * A partition without values: the same policies decide over the same slots and budget, and every miss is put in at once.
  * Nothing is ever pinned.
  *
- * Of a chain counts as hit what an engine could use: the longest run from the start that lies here. The policy sees every
- * block of the request, in the order of the chain: `touch` for what lies here (behind a gap too), `insert` for what does not.
+ * Of a chain counts as hit what an engine could use: the longest run from the start that lies here when the request comes.
+ * Then the policy sees every block of it, from the last to the first, so that a chain loses its end before its root: `touch`
+ * for what lies here (behind a gap too), `insert` for what does not.
  *
  * Memory follows the entries that fit the budget, not the trace: ids lie in an open hash table beside the slots.
  */
@@ -120,24 +121,36 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
 
   /** Replays the requests of a batch. */
   replay(batch: RequestBatch): void {
-    let at = 0;
+    let from = 0;
     for (let request = 0; request < batch.requests; request++) {
-      const end = batch.ends[request] ?? 0;
+      const to = batch.ends[request] ?? 0;
       this.#now = batch.times[request] ?? 0;
-      let isUnbroken = true;
-      for (; at < end; at++) isUnbroken = this.#refer(batch, at, isUnbroken) && isUnbroken;
+      if (to - from > 1) this.#countRun(batch, from, to);
+      for (let at = to - 1; at >= from; at--) this.#refer(batch, at, to - from === 1);
+      from = to;
     }
     this.#references += batch.length;
   }
 
-  /** One reference; whether it lies here. */
-  #refer(batch: RequestBatch, at: number, isUnbroken: boolean): boolean {
+  /** Counts what of a chain could be used: the longest run from its start that lies here. */
+  #countRun(batch: RequestBatch, from: number, to: number): void {
+    for (let at = from; at < to; at++) {
+      if (this.#find(batch.ids[at] ?? 0, batch.hashes[at] ?? 0) < 0) return;
+      this.#countHit(bytesOf(batch, at), costOf(batch, at));
+    }
+  }
+
+  #countHit(bytes: number, costMs: number): void {
+    this.#hits++;
+    this.#hitBytes += bytes;
+    this.#savedMs += costMs;
+  }
+
+  #refer(batch: RequestBatch, at: number, isAlone: boolean): void {
     const id = batch.ids[at] ?? 0;
     const hash = batch.hashes[at] ?? 0;
-    // An entry without bytes still has a record.
-    const bytes = Math.max(1, batch.sizes[at] ?? 1);
-    const cost = batch.costs[at] ?? 0;
-    const costMs = cost < 0 ? 1 : cost;
+    const bytes = bytesOf(batch, at);
+    const costMs = costOf(batch, at);
     const size = this.#unitSizes ? 1 : bytes;
     this.#bytes += bytes;
     this.#costMs += costMs;
@@ -145,16 +158,11 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
     const slot = this.#find(id, hash);
     if (slot < 0) {
       this.#insert(id, hash, size, costMs);
-      return false;
+      return;
     }
-    if (isUnbroken) {
-      this.#hits++;
-      this.#hitBytes += bytes;
-      this.#savedMs += costMs;
-    }
+    if (isAlone) this.#countHit(bytes, costMs);
     this.#policy.touch(slot);
     if (this.#sizes[slot] !== size) this.#resize(slot, size);
-    return true;
   }
 
   #find(id: number, hash: number): number {
@@ -257,4 +265,15 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
     this.#table = new Int32Array(4 * slots);
     for (let slot = 0; slot < this.#slots - 1; slot++) this.#enter(slot);
   }
+}
+
+// An entry without bytes still has a record.
+function bytesOf(batch: RequestBatch, at: number): number {
+  return Math.max(1, batch.sizes[at] ?? 1);
+}
+
+// Where nobody knows the costs, all are alike.
+function costOf(batch: RequestBatch, at: number): number {
+  const costMs = batch.costs[at] ?? 0;
+  return costMs < 0 ? 1 : costMs;
 }
