@@ -24,6 +24,8 @@ class S3Fifo implements Policy {
   #size = new Float64Array(this.#lists.capacity);
   readonly #bytes = new Float64Array(2);
   readonly #length = new Int32Array(2);
+  /** The victim that was named last, until it leaves: looking for it may have changed which queue is to give. */
+  #named = -1;
 
   constructor(context: PolicyContext) {
     this.#context = context;
@@ -53,16 +55,25 @@ class S3Fifo implements Policy {
   leave(slot: number, why: Departure): void {
     const list = this.#list[slot] ?? SMALL;
     this.#part(list, slot);
+    if (slot === this.#named) this.#named = -1;
     if (list === MAIN || why === 'removed') return;
     this.#ghosts.remember(this.#context.identity(slot), this.#size[slot] ?? 0);
     this.#ghosts.trim(this.#lists.capacity, this.#ghostBytes);
   }
 
   victim(): number {
+    if (this.#named >= 0 && this.#mayGo(this.#named)) return this.#named;
     const fromSmall = (this.#bytes[SMALL] ?? 0) >= this.#smallBytes || this.#length[MAIN] === 0;
-    const victim = fromSmall ? this.#smallVictim() : this.#mainVictim();
-    if (victim >= 0) return victim;
-    return fromSmall ? this.#mainVictim() : this.#smallVictim();
+    this.#named = fromSmall ? -1 : this.#mainVictim();
+    if (this.#named < 0) this.#named = this.#smallVictim();
+    // Also where it was looked through before: all of the small queue may have gone over to it.
+    if (this.#named < 0) this.#named = this.#mainVictim();
+    return this.#named;
+  }
+
+  #mayGo(slot: number): boolean {
+    const usesToStay = this.#list[slot] === SMALL ? USES_TO_STAY : 1;
+    return (this.#uses[slot] ?? 0) < usesToStay && !this.#context.isPinned(slot);
   }
 
   /** The oldest newcomer that did not earn its place; those that did go over to the main queue. */
