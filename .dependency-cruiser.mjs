@@ -3,6 +3,7 @@ const MAY_IMPORT = {
   base: [],
   telemetry: ['base'],
   policies: ['base'],
+  simulator: ['base', 'policies'],
   cache: ['base', 'telemetry', 'policies'],
   engines: ['base', 'telemetry'],
   images: ['base'],
@@ -11,7 +12,7 @@ const MAY_IMPORT = {
   server: ['base', 'telemetry', 'cache', 'engines', 'models', 'inference', 'config'],
   config: ['base', 'models'],
   demo: ['base', 'engines', 'images', 'inference'],
-  cli: ['base', 'telemetry', 'config', 'compose.ts', 'demo', 'engines', 'images', 'inference', 'models', 'server'],
+  cli: ['base', 'telemetry', 'config', 'compose.ts', 'demo', 'engines', 'images', 'inference', 'models', 'policies', 'server', 'simulator'],
   'compose.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'engines', 'models', 'inference'],
   'index.ts': ['base', 'telemetry', 'config', 'compose.ts', 'policies', 'cache', 'engines', 'models', 'inference'],
 };
