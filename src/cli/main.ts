@@ -10,6 +10,7 @@ import { keysCommand } from './keys.ts';
 import { modelsCommand } from './models.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
+import { simulateCommand } from './simulate.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -18,7 +19,15 @@ const program = new Command('inferkv')
   .version(version)
   .showHelpAfterError();
 
-for (const command of [serveCommand(), runCommand(), modelsCommand(), configCommand(), keysCommand(), demoCommand()]) {
+for (const command of [
+  serveCommand(),
+  runCommand(),
+  modelsCommand(),
+  configCommand(),
+  keysCommand(),
+  simulateCommand(),
+  demoCommand(),
+]) {
   program.addCommand(command);
 }
 

@@ -36,11 +36,11 @@ describe('the frequency sketch', () => {
     assert.ok(wrong < 4096 / 20, `${wrong} of 4096 are wrong`);
   });
 
-  it('halves its counts after ten requests an entry', () => {
+  it('halves its counts in time', () => {
     const sketch = new FrequencySketch();
     for (let times = 0; times < 12; times++) sketch.count(7);
     assert.equal(sketch.estimate(7), 12);
-    for (let stranger = 0; stranger < 10 * sketch.entries; stranger++) sketch.count(1000 + stranger);
+    for (let stranger = 0; stranger < 4 * sketch.entries; stranger++) sketch.count(1000 + stranger);
     assert.ok(sketch.estimate(7) < 12);
   });
 

@@ -14,7 +14,10 @@ export const traceFormats: readonly TraceFormat[] = [recorded, mooncake, cache2k
 export function formatNamed(name: string): TraceFormat {
   const found = traceFormats.find((format) => format.name === name);
   if (found !== undefined) return found;
-  throw new InferkvError('ERR_INFERKV_TRACE_INVALID', `There is no trace format "${name}"; there are: ${namesOfAll()}.`);
+  throw new InferkvError(
+    'ERR_INFERKV_TRACE_INVALID',
+    `There is no trace format "${name}"; there are: ${namesOfAll()}.`,
+  );
 }
 
 /** @throws InferkvError `ERR_INFERKV_TRACE_INVALID` if it looks like none of them */

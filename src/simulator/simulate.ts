@@ -187,7 +187,10 @@ function boundRow(
   };
 }
 
-function boundNote({ boundReferences = BOUND_REFERENCES }: SimulationOptions, log: ReferenceLog | undefined): string | undefined {
+function boundNote(
+  { boundReferences = BOUND_REFERENCES }: SimulationOptions,
+  log: ReferenceLog | undefined,
+): string | undefined {
   if (log === undefined || !log.isFull) return undefined;
   return `no bound: it needs the whole trace in memory, and this one has more than ${boundReferences} references`;
 }

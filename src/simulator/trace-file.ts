@@ -50,7 +50,8 @@ interface Decompressed {
 function decompressed(path: string, file: Readable): Decompressed {
   const fine = Promise.resolve();
   // Errors come out of the last stream of a pipeline, where they are waited for.
-  const through = (stream: NodeJS.ReadWriteStream): Readable => pipeline(file, stream, () => undefined) as unknown as Readable;
+  const through = (stream: NodeJS.ReadWriteStream): Readable =>
+    pipeline(file, stream, () => undefined) as unknown as Readable;
   if (path.endsWith('.gz')) return { stream: through(createGunzip({ chunkSize: CHUNK_BYTES })), ended: fine };
   if (path.endsWith('.zst')) return { stream: through(createZstdDecompress({ chunkSize: CHUNK_BYTES })), ended: fine };
   return path.endsWith('.xz') ? byXz(path, file) : { stream: file, ended: fine };

@@ -21,7 +21,9 @@ export const mooncake: TraceFormat = {
       if (!Array.isArray(ids)) throw new TraceFault('hash_ids is no list');
       for (const id of ids as readonly unknown[]) {
         if (!Number.isSafeInteger(id) || (id as number) < 0) {
-          throw new TraceFault(`hash_ids holds ${shown(String(JSON.stringify(id)))}, which is no whole number from zero on`);
+          throw new TraceFault(
+            `hash_ids holds ${shown(String(JSON.stringify(id)))}, which is no whole number from zero on`,
+          );
         }
       }
       for (const id of ids as readonly number[]) batch.add(id, UNKNOWN, UNKNOWN);

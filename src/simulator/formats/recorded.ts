@@ -123,7 +123,7 @@ function objectOf(line: string): Readonly<Record<string, unknown>> {
  */
 export const recorded: TraceFormat = {
   name: 'inferkv',
-  summary: "what inferkv records of its own traffic: JSON lines",
+  summary: 'what inferkv records of its own traffic: JSON lines',
   looksLike: (first) => first.trimStart().startsWith('{') && first.includes('"inferkv-trace"'),
   parser: (batch, options) => new RecordedParser(batch, options),
 };
