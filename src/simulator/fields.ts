@@ -1,11 +1,11 @@
 import { TraceFault } from './format.ts';
+import { shown } from './json-line.ts';
 
 const ZERO = 48;
 const NINE = 57;
 const MINUS = 45;
 /** Digits that a whole number may have and still be exact. */
 const EXACT_DIGITS = 15;
-const SHOWN_BYTES = 40;
 
 /** Where the next field begins that is parted from the one before by blanks; `end` if there is none. */
 export function skipBlanks(bytes: Buffer, start: number, end: number): number {
@@ -38,12 +38,6 @@ export function idOf(bytes: Buffer, start: number, end: number): number {
   }
   if (end === start) throw new TraceFault('an id is missing');
   return hashedId(bytes, start, end);
-}
-
-/** The id for a text, as `idOf` has it. */
-export function idOfText(text: string): number {
-  const bytes = Buffer.from(text, 'utf8');
-  return idOf(bytes, 0, bytes.length);
 }
 
 function hashedId(bytes: Buffer, start: number, end: number): number {
@@ -79,9 +73,4 @@ function slowNumberOf(what: string, bytes: Buffer, start: number, end: number): 
   const number = text === '' ? Number.NaN : Number(text);
   if (Number.isFinite(number) && bytes[start] !== MINUS) return number;
   throw new TraceFault(`${what} ${shown(text)} is no number from zero on`);
-}
-
-/** The start of something that stands in a trace, as a message shows it. */
-export function shown(text: string): string {
-  return JSON.stringify(text.length > SHOWN_BYTES ? `${text.slice(0, SHOWN_BYTES)}...` : text);
 }

@@ -72,7 +72,7 @@ export class FootprintBound {
       price[at] = (this.#area[at] ?? 0) / Math.max(Number.MIN_VALUE, worth(at));
       order[at] = at;
     }
-    return order.sort((a, b) => (price[a] ?? 0) - (price[b] ?? 0));
+    return order.toSorted((a, b) => (price[a] ?? 0) - (price[b] ?? 0));
   }
 
   #fill(order: Uint32Array, budgetBytes: number, worth: (at: number) => number): number {

@@ -4,4 +4,4 @@ export { svgOf } from './reports/chart.ts';
 export { boundText, htmlOf } from './reports/html.ts';
 export { metricsOf, summaryOf } from './reports/metrics.ts';
 export { tablesOf } from './reports/table.ts';
-export { simulate, type BudgetUnit, type Simulation, type SimulationOptions, type SimulationRow } from './simulate.ts';
+export { simulate, type BudgetUnit, type Simulation } from './simulate.ts';

@@ -125,7 +125,9 @@ function assertBudget(budget: number): void {
 
 function contestantsOf({ policies, budgets, unit, seed = 1 }: SimulationOptions): readonly Contestant[] {
   return policies.flatMap((policy) => {
-    const [eviction = '', admission] = policy.split('+');
+    const plus = policy.indexOf('+');
+    const eviction = plus < 0 ? policy : policy.slice(0, plus);
+    const admission = plus < 0 ? undefined : policy.slice(plus + 1);
     return budgets.map((budget): Contestant => {
       const cache = new ReplayCache({
         budget,
@@ -176,8 +178,6 @@ function boundRow(
   facts: Facts,
 ): SimulationRow {
   const counts = contestants[0]?.cache.counts();
-  const share = (part: number | undefined, whole: number | undefined): number | undefined =>
-    part === undefined || whole === undefined ? undefined : part / whole;
   return {
     policy: 'belady',
     budget,
@@ -185,6 +185,10 @@ function boundRow(
     byteHitRate: facts.knowsSizes ? share(hitBytes, counts?.bytes) : undefined,
     costSaved: facts.knowsCosts ? share(savedMs, counts?.costMs) : undefined,
   };
+}
+
+function share(part: number | undefined, whole: number | undefined): number | undefined {
+  return part === undefined || whole === undefined ? undefined : part / whole;
 }
 
 function boundNote(

@@ -1,5 +1,6 @@
-import { endOfWord, idOf, numberOf, shown, skipBlanks } from '../fields.ts';
+import { endOfWord, idOf, numberOf, skipBlanks } from '../fields.ts';
 import { TraceFault, type TraceFormat } from '../format.ts';
+import { shown } from '../json-line.ts';
 import { UNKNOWN } from '../request-batch.ts';
 
 const MS_PER_SECOND = 1000;

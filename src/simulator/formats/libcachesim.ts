@@ -1,5 +1,6 @@
-import { idOf, numberOf, shown } from '../fields.ts';
+import { idOf, numberOf } from '../fields.ts';
 import { TraceFault, type ParserOptions, type TraceFormat, type TraceParser } from '../format.ts';
+import { shown } from '../json-line.ts';
 import { UNKNOWN, type RequestBatch } from '../request-batch.ts';
 
 const COMMA = 44;

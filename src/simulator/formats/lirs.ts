@@ -1,5 +1,6 @@
-import { endOfWord, idOf, shown, skipBlanks } from '../fields.ts';
+import { endOfWord, idOf, skipBlanks } from '../fields.ts';
 import { TraceFault, type TraceFormat } from '../format.ts';
+import { shown } from '../json-line.ts';
 import { UNKNOWN } from '../request-batch.ts';
 
 const STAR = 42;

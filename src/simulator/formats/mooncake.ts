@@ -1,5 +1,5 @@
-import { shown } from '../fields.ts';
 import { TraceFault, type TraceFormat } from '../format.ts';
+import { objectOf, shownValue } from '../json-line.ts';
 import { UNKNOWN } from '../request-batch.ts';
 
 /**
@@ -21,9 +21,7 @@ export const mooncake: TraceFormat = {
       if (!Array.isArray(ids)) throw new TraceFault('hash_ids is no list');
       for (const id of ids as readonly unknown[]) {
         if (!Number.isSafeInteger(id) || (id as number) < 0) {
-          throw new TraceFault(
-            `hash_ids holds ${shown(String(JSON.stringify(id)))}, which is no whole number from zero on`,
-          );
+          throw new TraceFault(`hash_ids holds ${shownValue(id)}, which is no whole number from zero on`);
         }
       }
       for (const id of ids as readonly number[]) batch.add(id, UNKNOWN, UNKNOWN);
@@ -31,13 +29,3 @@ export const mooncake: TraceFormat = {
     },
   }),
 };
-
-function objectOf(line: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
-  } catch {
-    // Said below.
-  }
-  throw new TraceFault(`${shown(line)} is no JSON object`);
-}

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto';
 
-import { shown } from '../fields.ts';
 import { TraceFault, type ParserOptions, type TraceFormat, type TraceParser } from '../format.ts';
+import { objectOf, shownValue } from '../json-line.ts';
 import { UNKNOWN, type RequestBatch } from '../request-batch.ts';
 
 /** The format's version, in the first line of each file. A reader refuses those it does not know. */
@@ -72,7 +72,7 @@ class RecordedParser implements TraceParser {
     if (!this.#hasHeader) {
       const version = line['inferkv-trace'];
       if (version !== VERSION) {
-        throw new TraceFault(`the first line says version ${shown(String(version))}; this reads version ${VERSION}`);
+        throw new TraceFault(`the first line says version ${shownValue(version)}; this reads version ${VERSION}`);
       }
       this.#hasHeader = true;
       return;
@@ -91,22 +91,12 @@ class RecordedParser implements TraceParser {
 
 function amount(name: string, value: unknown): number {
   if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value;
-  throw new TraceFault(`${name} is ${shown(String(JSON.stringify(value)))}, which is no number from zero on`);
+  throw new TraceFault(`${name} is ${shownValue(value)}, which is no number from zero on`);
 }
 
 function idOf(id: unknown): number {
   if (typeof id === 'string' && /^[0-9a-f]{16}$/.test(id)) return Number.parseInt(id.slice(0, READ_DIGITS), 16);
-  throw new TraceFault(`id holds ${shown(String(JSON.stringify(id)))}, which is not 16 hex digits`);
-}
-
-function objectOf(line: string): Readonly<Record<string, unknown>> {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
-  } catch {
-    // Said below.
-  }
-  throw new TraceFault(`${shown(line)} is no JSON object`);
+  throw new TraceFault(`id holds ${shownValue(id)}, which is not 16 hex digits`);
 }
 
 /**

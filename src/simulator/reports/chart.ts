@@ -2,8 +2,7 @@ import type { Simulation } from '../simulate.ts';
 import { budgetsOf, budgetText, policiesOf, policyText, rowFor, summaryOf, type Metric } from './metrics.ts';
 
 const WIDTH = 880;
-/** Height of one chart. */
-export const CHART_HEIGHT = 440;
+const CHART_HEIGHT = 440;
 const LEFT = 64;
 const RIGHT = 170;
 const TOP = 56;
@@ -42,7 +41,7 @@ interface Scales {
 }
 
 /** The inside of a chart of one rate over the budgets, a line a policy: for a page or a file of its own. */
-export function chartOf(simulation: Simulation, metric: Metric): string {
+function chartOf(simulation: Simulation, metric: Metric): string {
   const budgets = budgetsOf(simulation);
   const rates = simulation.rows.map((row) => metric.of(row) ?? 0);
   const top = niceTop(Math.max(...rates));

@@ -50,7 +50,10 @@ export function boundText({ bound, boundNote }: Simulation): string {
 
 function tableElement(cells: readonly (readonly string[])[]): string {
   const [heads = [], ...rows] = cells;
-  const line = (tag: 'th' | 'td', row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${escaped(cell.trim())}</${tag}>`).join('')}</tr>`;
-  return `<div class="scroll"><table>\n${line('th', heads)}\n${rows.map((row) => line('td', row)).join('\n')}\n</table></div>`;
+  const lines = [tableLine('th', heads), ...rows.map((row) => tableLine('td', row))];
+  return `<div class="scroll"><table>\n${lines.join('\n')}\n</table></div>`;
+}
+
+function tableLine(tag: 'th' | 'td', row: readonly string[]): string {
+  return `<tr>${row.map((cell) => `<${tag}>${escaped(cell.trim())}</${tag}>`).join('')}</tr>`;
 }

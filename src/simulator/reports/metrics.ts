@@ -34,7 +34,7 @@ export function rowFor({ rows }: Simulation, policy: string, budget: number): Si
 
 /** A budget for people: `5,860`, `1.5 GB`. */
 export function budgetText(budget: number, unit: BudgetUnit): string {
-  return unit === 'bytes' ? formatBytes(budget) : budget.toLocaleString('en-US');
+  return unit === 'bytes' ? formatBytes(budget) : countText(budget);
 }
 
 /** `belady`, or what else the bound is. */
@@ -44,9 +44,12 @@ export function policyText(policy: string, { bound }: Simulation): string {
 
 /** What was replayed, in one line. */
 export function summaryOf({ files, format, requests, references, isChained }: Simulation): string {
-  const count = (number: number): string => number.toLocaleString('en-US');
   const what = isChained
-    ? `${count(requests)} requests for ${count(references)} blocks`
-    : `${count(requests)} requests`;
+    ? `${countText(requests)} requests for ${countText(references)} blocks`
+    : `${countText(requests)} requests`;
   return `${files.join(', ')} (${format}): ${what}`;
+}
+
+function countText(count: number): string {
+  return count.toLocaleString('en-US');
 }

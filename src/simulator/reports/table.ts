@@ -14,7 +14,7 @@ export function tablesOf(simulation: Simulation): readonly { readonly title: str
         const rate = row === undefined ? undefined : of(row);
         return rate === undefined ? '-' : (PERCENT * rate).toFixed(2);
       });
-      return [policyText(policy, simulation), ...cells];
+      return [policyText(policy, simulation)].concat(cells);
     });
     return { title, cells: aligned([[`${title}, %`, ...heads], ...lines]) };
   });
