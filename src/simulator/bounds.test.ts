@@ -60,7 +60,7 @@ function sizeAt(references: readonly Reference[], now: number, id: number): numb
 }
 
 function subsets(ids: readonly number[]): readonly (readonly number[])[] {
-  return ids.reduce<readonly (readonly number[])[]>((sets, id) => [...sets, ...sets.map((set) => [...set, id])], [[]]);
+  return Array.from({ length: 2 ** ids.length }, (_, bits) => ids.filter((_id, at) => (bits >> at) % 2 === 1));
 }
 
 const references = (maxSize: number): fc.Arbitrary<readonly Reference[]> =>
