@@ -2,11 +2,12 @@
 import { parseArgs } from 'node:util';
 
 import { concurrency } from './concurrency.ts';
+import { policies } from './policies.ts';
 import { resnet } from './resnet/suite.ts';
 import { server } from './server.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server];
+const suites: readonly Suite[] = [resnet, concurrency, server, policies];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 
