@@ -4,7 +4,7 @@ import { CELL, HEADER, KEY_WORDS, PHASE, RECORD } from './layout.ts';
 import type { Pins } from './pins.ts';
 
 /** Moments of a lookup at which a test may let the owner act, or the thread die. */
-export type LookupStep = 'chosen' | 'pinned' | 'checked';
+export type LookupStep = 'probing' | 'chosen' | 'pinned' | 'checked';
 
 /** Not there. */
 const MISS = -1;
@@ -68,7 +68,10 @@ export class Lookup {
     try {
       slot = this.#search(this.#pinned);
     } finally {
-      if (slot === MISS) this.#pins.give(this.#pinned);
+      if (slot === MISS) {
+        this.#pins.clear(this.#pinned);
+        this.#pins.give(this.#pinned);
+      }
     }
     return slot;
   }
@@ -90,6 +93,7 @@ export class Lookup {
     let at = homeOf(this.#key, this.#saltA, this.#saltB) & this.#mask;
     for (let probed = 0; probed <= this.#mask; probed++) {
       const cell = this.#indexAt + at * CELL.words;
+      this.#step?.('probing');
       let entry = Atomics.load(words, cell + CELL.slot);
       if (entry === 0) return MISS;
       // A replaced record is retired after its cell has the new one, so a cell that still says the same has moved on.
