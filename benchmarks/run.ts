@@ -4,9 +4,10 @@ import { parseArgs } from 'node:util';
 import { concurrency } from './concurrency.ts';
 import { resnet } from './resnet.ts';
 import { server } from './server.ts';
+import { shared } from './shared.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server];
+const suites: readonly Suite[] = [resnet, concurrency, server, shared];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 
