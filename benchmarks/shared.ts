@@ -52,13 +52,10 @@ async function measureLeases(quick: boolean, progress: SuiteOptions['progress'])
   const us: number[] = [];
   let written = 0;
   for (let round = 0; round < (quick ? 2 : 10); round++) {
-    let ended = false;
-    const measuring = first.ask({ do: 'latency', samples: quick ? 50_000 : 200_000 }).finally(() => (ended = true));
-    while (!ended) {
+    const measured = await meanwhile(first.ask({ do: 'latency', samples: quick ? 50_000 : 200_000 }), () => {
       for (let i = 0; i < 8; i++) store.put(digestOf(KEYS + (written++ % PASSING)), value, { costMs: 1 });
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    for (const each of (await measuring).us ?? []) us.push(each);
+    });
+    for (const each of measured.us ?? []) us.push(each);
   }
   const sorted = Float64Array.from(us).toSorted();
   const at = (share: number): number => sorted[Math.floor(share * sorted.length)] as number;
@@ -121,16 +118,15 @@ async function measureTornReads(quick: boolean, progress: SuiteOptions['progress
   await using readers = new AsyncDisposableStack();
   const threads = Array.from({ length: 3 }, () => readers.use(new BenchThread({ handle: store.handle(), keys: 0 })));
   for (const { worker } of threads) store.watch(worker);
-  let ended = false;
   const working = Promise.all(
     threads.map((thread, seed) =>
       seed < 2
         ? thread.ask({ do: 'check', forMs, keys, seed })
         : thread.ask({ do: 'write', forMs, keys, seed, maxBytes }),
     ),
-  ).finally(() => (ended = true));
+  );
   const random = createRandom(99);
-  while (!ended) {
+  const reports = await meanwhile(working, () => {
     const key = random.below(keys);
     if (random.below(6) === 0) store.delete(digestOf(key));
     else {
@@ -142,9 +138,7 @@ async function measureTornReads(quick: boolean, progress: SuiteOptions['progress
         { costMs: 1, metadata: seedBytes(seed) },
       );
     }
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  const reports = await working;
+  });
   const sum = (of: (report: Measured) => number | undefined): number =>
     reports.slice(0, 2).reduce((total, report) => total + (of(report) ?? 0), 0);
   return {
@@ -153,4 +147,15 @@ async function measureTornReads(quick: boolean, progress: SuiteOptions['progress
     checked_gb: sum(({ bytes }) => bytes) / 1e9,
     checked_beside_evictions: store.stats().evictions,
   };
+}
+
+/** Works again and again until a promise settles, and gives what it brings; the loop turns between. */
+async function meanwhile<T>(promise: Promise<T>, work: () => void): Promise<T> {
+  const state = { settled: false };
+  const settled = promise.finally(() => (state.settled = true));
+  while (!state.settled) {
+    work();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return settled;
 }

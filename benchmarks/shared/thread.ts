@@ -91,17 +91,10 @@ async function write({ forMs, keys: among, seed, maxBytes }: Extract<Order, { do
   return { operations, bytes };
 }
 
-function follow(order: Order): Measured | Promise<Measured> {
-  switch (order.do) {
-    case 'latency':
-      return latency(order.samples);
-    case 'throughput':
-      return throughput(order.forMs);
-    case 'check':
-      return check(order.forMs, order.keys, order.seed);
-    case 'write':
-      return write(order);
-  }
+async function follow(order: Order): Promise<Measured> {
+  if (order.do === 'latency') return latency(order.samples);
+  if (order.do === 'throughput') return throughput(order.forMs);
+  return order.do === 'check' ? check(order.forMs, order.keys, order.seed) : write(order);
 }
 
 parentPort?.on('message', async (order: Order) => parentPort?.postMessage(await follow(order)));

@@ -108,7 +108,7 @@ function missesUnderMoves(random: Random): number {
 
 describe('a lookup, and the owner in the midst of it', () => {
   for (const step of STEPS) {
-    for (const [name, { finds, act }] of Object.entries(ACTIONS)) {
+    for (const [name, action] of Object.entries(ACTIONS)) {
       it(`${step}; then the owner ${name}`, () => {
         const store = storeOf(64 * 1024, { maxEntries: 32 });
         put(store, 0);
@@ -118,12 +118,12 @@ describe('a lookup, and the owner in the midst of it', () => {
           onStep(at) {
             if (at !== step || acted) return;
             acted = true;
-            act(store);
+            action.act(store);
           },
         });
         const lease = reader.lease(target);
         assert.equal(acted, true);
-        if (finds !== undefined) assert.equal(lease !== undefined, finds);
+        if (action.finds !== undefined) assert.equal(lease !== undefined, action.finds);
         assertWhole(lease, 0);
         // However it was found, nothing overwrites it before it is released.
         churn(store);
