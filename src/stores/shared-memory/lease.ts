@@ -11,11 +11,14 @@ export class SharedLease implements Disposable {
   readonly #memory: Memory;
   readonly #pins: Pins;
   readonly #record: number;
+  readonly #forgotten: FinalizationRegistry<Uint8Array> | undefined;
   #pin: number;
   #bytes: Uint8Array<SharedArrayBuffer> | undefined;
 
-  constructor(memory: Memory, pins: Pins, pin: number, slot: number) {
+  /** @param forgotten where the lease was registered, to be told of it if nobody releases it */
+  constructor(memory: Memory, pins: Pins, pin: number, slot: number, forgotten?: FinalizationRegistry<Uint8Array>) {
     this.#memory = memory;
+    this.#forgotten = forgotten;
     this.#pins = pins;
     this.#pin = pin;
     this.#record = memory.layout.recordsAt + slot * RECORD.words;
@@ -58,6 +61,7 @@ export class SharedLease implements Disposable {
     this.#bytes = undefined;
     this.#pins.clear(pin);
     this.#pins.give(pin);
+    this.#forgotten?.unregister(this);
   }
 
   [Symbol.dispose](): void {

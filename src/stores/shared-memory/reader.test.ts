@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { threadId } from 'node:worker_threads';
 
 import { FakeClock } from '../../base/clock.ts';
@@ -265,5 +267,24 @@ describe('the shared memory store, for other threads', () => {
     store.put(b, bytes(1), { costMs: 1, ttlMs: -1 });
     using reader = SharedMemoryReader.attach(store.handle());
     assert.deepEqual([read(reader, a), read(reader, b)], [[1], undefined]);
+  });
+
+  it('tells of a lease that was forgotten, and keeps it pinned', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    using store = storeOf(MIB);
+    store.put(a, bytes(1), facts);
+    const told: Uint8Array[] = [];
+    const reader = SharedMemoryReader.attach(store.handle(), { onForgotten: (digest) => void told.push(digest) });
+    (() => {
+      reader.lease(a);
+      reader.lease(a)?.release();
+    })();
+    for (let turns = 0; told.length === 0 && turns < 1000; turns++) {
+      collect();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.deepEqual(told, [Uint8Array.from(a)]);
+    assert.equal(store.stats().activeLeases, 1);
   });
 });

@@ -95,8 +95,8 @@ export class SharedMemoryReader implements Disposable {
       return undefined;
     }
     this.#hits.hit(slot);
-    const lease = new SharedLease(this.#memory, this.#pins, this.#lookup.pin, slot);
-    this.#forgotten?.register(lease, Uint8Array.from(digest));
+    const lease = new SharedLease(this.#memory, this.#pins, this.#lookup.pin, slot, this.#forgotten);
+    this.#forgotten?.register(lease, Uint8Array.from(digest), lease);
     return lease;
   }
 
