@@ -27,6 +27,8 @@ export interface Measured {
   /** Microseconds of single leases. */
   readonly us?: Float64Array;
   readonly perS?: number;
+  /** A second of the thread's own time on a processor, which others that run on the machine take nothing from. */
+  readonly perCpuS?: number;
   readonly operations?: number;
   readonly bytes?: number;
   readonly torn?: number;

@@ -34,6 +34,7 @@ function latency(samples: number): Measured {
 }
 
 function throughput(forMs: number): Measured {
+  const before = process.threadCpuUsage();
   const start = performance.now();
   let operations = 0;
   let elapsedMs = 0;
@@ -43,7 +44,13 @@ function throughput(forMs: number): Measured {
     operations += BATCH;
     elapsedMs = performance.now() - start;
   } while (elapsedMs < forMs);
-  return { perS: (operations / elapsedMs) * 1000, operations, bytes: sum };
+  const { user, system } = process.threadCpuUsage(before);
+  return {
+    perS: (operations / elapsedMs) * 1000,
+    perCpuS: (operations / (user + system)) * 1e6,
+    operations,
+    bytes: sum,
+  };
 }
 
 /** Leases whatever is there, a few at a time, and checks every byte when it is found and again before it is released. */
