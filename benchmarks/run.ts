@@ -5,9 +5,10 @@ import { concurrency } from './concurrency.ts';
 import { policies } from './policies.ts';
 import { resnet } from './resnet/suite.ts';
 import { server } from './server.ts';
+import { shared } from './shared.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server, policies];
+const suites: readonly Suite[] = [resnet, concurrency, server, policies, shared];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 
