@@ -1,0 +1,341 @@
+import { invariant } from '../base/assertions.ts';
+import type { Admission } from '../policies/admission.ts';
+import type { PolicyContext } from '../policies/policy.ts';
+import { ByteBudget } from './byte-budget.ts';
+import { CoarseClock } from './coarse-clock.ts';
+import { DEPARTED, Departures, REFUSED } from './departures.ts';
+import { overheadOf } from './entry-facts.ts';
+import { EntryTable } from './entry-table.ts';
+import { Expiry } from './expiry.ts';
+import type { PresentEntry } from './explanation.ts';
+import { FreeQueue } from './free-queue.ts';
+import type { HeapPartitionOptions } from './heap-options.ts';
+import type { Holding } from './holding.ts';
+import { KeyIndex } from './key-index.ts';
+import type { EntryFacts, Key } from './partition.ts';
+import { PolicySeat } from './policy-seat.ts';
+import { TagIndex } from './tag-index.ts';
+import { Tenants, type TenantAccount } from './tenants.ts';
+
+/** What `claim` says where there is room. */
+export const ADMITTED = -1;
+
+// Slots looked at for expiry on each insertion: at least as many as can come in, so the dead never pile up.
+const SWEEP_STEP = 2;
+
+/**
+ * The entries of a heap partition, and the one place where they come and go: index, facts, policy, budget, tags, tenants and
+ * expiry agree before and after every call.
+ */
+export class HeapEntries<V> {
+  readonly index: KeyIndex = new KeyIndex();
+  readonly table: EntryTable<V> = new EntryTable<V>();
+  readonly tags: TagIndex = new TagIndex();
+  readonly departures: Departures = new Departures();
+  readonly budget: ByteBudget;
+  readonly seat: PolicySeat;
+  readonly tenants: Tenants;
+  readonly expiry: Expiry;
+  readonly freeing: FreeQueue<V>;
+  readonly time: CoarseClock;
+  readonly #options: HeapPartitionOptions<V>;
+  readonly #admission: Admission | undefined;
+  readonly #maxEntryBytes: number;
+  readonly #ttlMs: number;
+  isClosed = false;
+  hits = 0;
+  misses = 0;
+  insertions = 0;
+  evictableBytes = 0;
+  departedSavedMs = 0;
+
+  constructor(options: HeapPartitionOptions<V>) {
+    const { budgetBytes, clock, ttlMs, maxEntryBytes, policy } = options;
+    this.#options = options;
+    this.#ttlMs = ttlMs ?? Number.POSITIVE_INFINITY;
+    this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
+    this.time = new CoarseClock(clock);
+    this.expiry = new Expiry(clock, this.time, {
+      slots: () => this.table.length,
+      expire: (slot) => this.leave(slot, DEPARTED.expired),
+    });
+    this.budget = new ByteBudget(budgetBytes, {
+      evictableBytes: () => this.evictableBytes,
+      evictOne: (forBytes) => this.#evictBy(this.seat, DEPARTED.evicted, forBytes),
+    });
+    this.freeing = new FreeQueue(options.free, this.budget);
+    this.seat = new PolicySeat(policy(this.#policyContext(budgetBytes)));
+    this.#admission = options.admission?.({ entries: () => this.index.size });
+    this.tenants = new Tenants(
+      options,
+      (quotaBytes) => new PolicySeat(policy(this.#policyContext(Math.min(quotaBytes, budgetBytes)))),
+    );
+  }
+
+  /** The slot of a key, counted as a use of its entry; -1 if it does not lie here or has expired. */
+  use(key: Key): number {
+    const slot = this.index.find(key);
+    if (this.#admission !== undefined) this.#record(this.#admission, key, slot);
+    if (slot < 0) return this.#miss();
+    const { at } = this.expiry;
+    if (at !== undefined && (at[slot] as number) <= this.time.now()) {
+      this.leave(slot, DEPARTED.expired);
+      return this.#miss();
+    }
+    const { table } = this;
+    const { uses } = table;
+    uses[slot] = (uses[slot] as number) + 1;
+    this.hits++;
+    this.seat.touch(slot);
+    if (this.tenants.haveQuotas) table.tenants[slot]?.seat?.touch(slot);
+    return slot;
+  }
+
+  /**
+   * Takes bytes for an entry, evicting others for it; whatever lay under its key is out of date and leaves either way.
+   *
+   * @returns `ADMITTED`, or a code of `REFUSED`, and then nothing was taken
+   */
+  claim(key: Key, { sizeBytes, costMs, tenant }: EntryFacts, chargedBytes: number): number {
+    const old = this.index.find(key);
+    if (old >= 0) this.leave(old, DEPARTED.replaced);
+    if (this.isClosed) return REFUSED.closed;
+    if (chargedBytes > this.budget.limitBytes || sizeBytes > this.#maxEntryBytes) return REFUSED['too-large'];
+    this.expiry.sweep(SWEEP_STEP);
+    const account = tenant === undefined ? undefined : this.tenants.of(tenant);
+    if (account !== undefined && chargedBytes > account.quotaBytes) return REFUSED.quota;
+    if (this.#admission !== undefined && !this.#admits(this.#admission, key, chargedBytes, costMs, account)) {
+      return REFUSED.admission;
+    }
+    if (account?.seat !== undefined && !this.#makeRoomOf(account, account.seat, chargedBytes)) return REFUSED.quota;
+    if (!this.budget.tryTake(chargedBytes)) return REFUSED.budget;
+    // Freeing what was evicted may have called back and put a newer value under this key, which then stays.
+    if (this.#options.free === undefined || (this.index.find(key) < 0 && !this.isClosed)) return ADMITTED;
+    this.budget.give(chargedBytes, false);
+    return this.isClosed ? REFUSED.closed : REFUSED.superseded;
+  }
+
+  /** Puts an entry in whose bytes are taken and whose key is not here. */
+  enter(key: Key, value: V, facts: EntryFacts, chargedBytes: number): number {
+    const { table } = this;
+    const slot = table.take(value, chargedBytes, facts.costMs, this.time.now());
+    this.index.add(key, slot);
+    this.expiry.set(slot, facts.ttlMs ?? this.#ttlMs);
+    const { tags, tenant } = facts;
+    if (tags !== undefined && tags.length > 0) {
+      table.tags[slot] = tags;
+      this.tags.add(slot, tags);
+    }
+    this.evictableBytes += chargedBytes;
+    this.insertions++;
+    this.seat.insert(slot);
+    if (tenant !== undefined) {
+      const account = this.tenants.of(tenant);
+      table.tenants[slot] = account;
+      account.entries++;
+      account.usedBytes += chargedBytes;
+      account.seat?.insert(slot);
+    }
+    return slot;
+  }
+
+  /** Takes an entry out; `by` is the tag it left by, if any. */
+  leave(slot: number, code: number, by?: string): void {
+    this.#leave(slot, code, undefined, by, 0);
+  }
+
+  /** Counts a refusal and notes it down. */
+  refuse(key: Key, code: number, { sizeBytes, costMs, tenant }: EntryFacts, chargedBytes: number): void {
+    const overheadBytes = chargedBytes - sizeBytes;
+    const account = tenant === undefined ? undefined : this.tenants.of(tenant);
+    const limitBytes = Math.min(
+      this.budget.limitBytes,
+      this.#maxEntryBytes + overheadBytes,
+      account?.quotaBytes ?? Number.POSITIVE_INFINITY,
+    );
+    this.departures.refuse(key, code, this.time.now(), chargedBytes, costMs, limitBytes);
+    if (account === undefined) return;
+    account.refusals++;
+    this.tenants.close(account);
+  }
+
+  /** Corrects the bytes an entry is charged with, evicting others for it if need be. */
+  recharge(slot: number, sizeBytes: number): void {
+    const { table } = this;
+    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.tags[slot]);
+    const delta = chargedBytes - table.chargedBytes(slot);
+    if (delta === 0) return;
+    table.recharge(slot, chargedBytes);
+    const holding = table.holds[slot];
+    if (holding === undefined) this.evictableBytes += delta;
+    else holding.chargedBytes = chargedBytes;
+    const account = table.tenants[slot];
+    if (account !== undefined) {
+      account.usedBytes += delta;
+      account.seat?.update(slot);
+    }
+    this.seat.update(slot);
+    this.budget.correct(delta);
+  }
+
+  /** What holds the value of an entry while it is leased. */
+  holdingOf(slot: number): Holding<V> {
+    const { table } = this;
+    const held = table.holds[slot];
+    if (held !== undefined) return held;
+    const chargedBytes = table.chargedBytes(slot);
+    const holding: Holding<V> = {
+      value: table.values[slot] as V,
+      costMs: table.costMs(slot),
+      sizeBytes: chargedBytes - overheadOf(this.index.keyOf(slot), table.tags[slot]),
+      chargedBytes,
+      slot,
+      leases: 0,
+    };
+    table.holds[slot] = holding;
+    this.evictableBytes -= chargedBytes;
+    return holding;
+  }
+
+  /** Makes an entry evictable again that nobody leases any more. */
+  unhold({ slot, chargedBytes }: Holding<V>): void {
+    this.table.holds[slot] = undefined;
+    this.evictableBytes += chargedBytes;
+    this.budget.pump();
+  }
+
+  /** Takes every entry out. */
+  clear(code: number): void {
+    for (const key of [...this.index.keys()]) {
+      const slot = this.index.find(key);
+      if (slot >= 0) this.leave(slot, code);
+    }
+  }
+
+  describe(key: Key, slot: number): PresentEntry {
+    const { table } = this;
+    const now = this.time.now();
+    const tags = table.tags[slot] ?? [];
+    const uses = table.usesOf(slot);
+    const expiresAt = this.expiry.at?.[slot] ?? Number.POSITIVE_INFINITY;
+    const chargedBytes = table.chargedBytes(slot);
+    const costMs = table.costMs(slot);
+    return {
+      state: 'present',
+      key,
+      tier: 'memory',
+      sizeBytes: chargedBytes - overheadOf(key, tags),
+      chargedBytes,
+      costMs,
+      uses,
+      savedMs: uses * costMs,
+      ageMs: Math.max(0, now - table.enteredAt(slot)),
+      expiresInMs: expiresAt === Number.POSITIVE_INFINITY ? undefined : expiresAt - now,
+      tags,
+      tenant: table.tenants[slot]?.tenant,
+      isLeased: table.holds[slot] !== undefined,
+    };
+  }
+
+  #miss(): number {
+    this.misses++;
+    return -1;
+  }
+
+  #leave(slot: number, code: number, evictor: PolicySeat | undefined, by: string | undefined, forBytes: number): void {
+    const { table, index } = this;
+    const { seat } = this;
+    const key = index.keyOf(slot);
+    seat.leave(slot, evictor === seat ? 'evicted' : 'removed');
+    this.departures.depart(key, code, this.time.now(), table, slot, by, forBytes);
+    const chargedBytes = table.chargedBytes(slot);
+    this.departedSavedMs += table.usesOf(slot) * table.costMs(slot);
+    const account = table.tenants[slot];
+    if (account !== undefined) this.#leaveAccount(account, slot, evictor);
+    const tags = table.tags[slot];
+    if (tags !== undefined) this.tags.remove(slot, tags);
+    this.expiry.clear(slot);
+    index.remove(slot);
+    const value = table.values[slot] as V;
+    const holding = table.holds[slot];
+    table.give(slot);
+    if (holding !== undefined) {
+      holding.slot = -1;
+      return;
+    }
+    this.evictableBytes -= chargedBytes;
+    this.freeing.free(value, chargedBytes);
+  }
+
+  #leaveAccount(account: TenantAccount, slot: number, evictor: PolicySeat | undefined): void {
+    const { table } = this;
+    const uses = table.usesOf(slot);
+    account.seat?.leave(slot, evictor === account.seat ? 'evicted' : 'removed');
+    account.entries--;
+    account.usedBytes -= table.chargedBytes(slot);
+    account.departedHits += uses;
+    account.departedSavedMs += uses * table.costMs(slot);
+    if (evictor !== undefined) account.evictions++;
+    this.tenants.close(account);
+  }
+
+  #evictBy(seat: PolicySeat, code: number, forBytes: number): boolean {
+    const slot = seat.victim();
+    if (slot < 0) return false;
+    invariant(this.table.holds[slot] === undefined, `policy ${seat.name} chose a leased entry`);
+    this.#leave(slot, code, seat, seat.name, forBytes);
+    return true;
+  }
+
+  /** Evicts a tenant's own entries until so many bytes are within its quota. */
+  #makeRoomOf(account: TenantAccount, seat: PolicySeat, bytes: number): boolean {
+    while (account.usedBytes + bytes > account.quotaBytes) {
+      if (!this.#evictBy(seat, DEPARTED.quota, bytes)) return false;
+    }
+    return true;
+  }
+
+  #record(admission: Admission, key: Key, slot: number): void {
+    admission.record(slot < 0 ? this.index.identityOf(key) : this.index.identity(slot));
+  }
+
+  /** Whether a newcomer may displace the first that would go for it; where nobody has to go it is not asked. */
+  #admits(
+    admission: Admission,
+    key: Key,
+    bytes: number,
+    costMs: number,
+    account: TenantAccount | undefined,
+  ): boolean {
+    const isPastQuota = account !== undefined && account.usedBytes + bytes > account.quotaBytes;
+    if (!isPastQuota && this.budget.usedBytes + bytes <= this.budget.limitBytes) return true;
+    const seat = (isPastQuota ? account.seat : undefined) ?? this.seat;
+    const victim = seat.victim();
+    if (victim < 0) return true;
+    const { table, index } = this;
+    const candidate = index.identityOf(key);
+    return admission.admits(
+      candidate,
+      bytes,
+      costMs,
+      index.identity(victim),
+      table.chargedBytes(victim),
+      table.costMs(victim),
+    );
+  }
+
+  #policyContext(budgetBytes: number): PolicyContext {
+    const { table, index } = this;
+    const { clock, random } = this.#options;
+    return {
+      sizeBytes: (slot) => table.chargedBytes(slot),
+      costMs: (slot) => table.costMs(slot),
+      identity: (slot) => index.identity(slot),
+      parent: () => -1,
+      isPinned: (slot) => table.holds[slot] !== undefined,
+      now: () => clock.now(),
+      random: () => random.next(),
+      budgetBytes,
+    };
+  }
+}
