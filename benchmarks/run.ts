@@ -1,12 +1,13 @@
 /** `npm run bench -- SUITE [--quick] [--json]` */
 import { parseArgs } from 'node:util';
 
+import { core } from './core.ts';
 import { concurrency } from './concurrency.ts';
 import { resnet } from './resnet.ts';
 import { server } from './server.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server];
+const suites: readonly Suite[] = [resnet, concurrency, server, core];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 

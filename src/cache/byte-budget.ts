@@ -6,7 +6,7 @@ import { throwIfAborted, whenAborted } from '../base/cancellation.ts';
 /** Where a budget turns to when bytes are short. */
 export interface Evictor {
   /** Bytes of entries that could be evicted now: neither leased nor already leaving. */
-  evictableBytes(): number;
+  readonly evictableBytes: number;
   /** Evicts one entry to make room for so many bytes; `false` if there is none to evict. */
   evictOne(forBytes: number): boolean;
 }
@@ -127,7 +127,7 @@ export class ByteBudget {
   }
 
   #makeRoom(bytes: number): void {
-    if (this.#shortBytes(bytes) > this.#evictor.evictableBytes()) return;
+    if (this.#shortBytes(bytes) > this.#evictor.evictableBytes) return;
     while (this.#shortBytes(bytes) > 0 && this.#evictor.evictOne(bytes));
   }
 

@@ -1,3 +1,5 @@
+import type { CoarseClock } from './coarse-clock.ts';
+import type { EntryTable } from './entry-table.ts';
 import {
   DEPARTURE_REASONS,
   REFUSAL_REASONS,
@@ -6,7 +8,6 @@ import {
   type RefusalReason,
   type RefusedEntry,
 } from './explanation.ts';
-import type { EntryTable } from './entry-table.ts';
 import type { Key } from './partition.ts';
 
 /** Departures and refusals that a partition remembers; the oldest are forgotten first. */
@@ -44,7 +45,15 @@ export class Departures {
   /** The policy or the tag. */
   readonly #by: (string | undefined)[] = [];
   readonly #counts = new Float64Array(FIRST_REFUSAL + REFUSAL_REASONS.length);
+  readonly #time: CoarseClock;
+  readonly #table: EntryTable<unknown>;
   #next = 0;
+
+  // What is noted is read here: numbers with fractions that go through calls would be allocated.
+  constructor(time: CoarseClock, table: EntryTable<unknown>) {
+    this.#time = time;
+    this.#table = table;
+  }
 
   /** Departures and refusals that are remembered now. */
   get length(): number {
@@ -52,21 +61,14 @@ export class Departures {
   }
 
   /** Notes that the entry in `slot` leaves; `by` is the policy or the tag, `neededBytes` what room was made for. */
-  depart(
-    key: Key,
-    code: number,
-    now: number,
-    entries: EntryTable<unknown>,
-    slot: number,
-    by: string | undefined,
-    neededBytes: number,
-  ): void {
+  depart(key: Key, code: number, slot: number, by: string | undefined, neededBytes: number): void {
     this.#count(code);
     // Its key lies here again, with a newer value.
     if (code === DEPARTED.replaced) return;
     const base = this.#place(key, by);
     const fields = this.#fields;
-    fields[base + AT] = now;
+    const entries = this.#table;
+    fields[base + AT] = this.#time.now();
     fields[base + CODE] = code;
     fields[base + CHARGED_BYTES] = entries.chargedBytes(slot);
     fields[base + COST_MS] = entries.costMs(slot);
@@ -76,10 +78,11 @@ export class Departures {
   }
 
   /** Notes a refusal. */
-  refuse(key: Key, code: number, now: number, chargedBytes: number, costMs: number, limitBytes: number): void {
+  refuse(key: Key, code: number, chargedBytes: number, costMs: number, limitBytes: number): void {
     this.#count(code);
     const base = this.#place(key, undefined);
     const fields = this.#fields;
+    const now = this.#time.now();
     fields[base + AT] = now;
     fields[base + CODE] = code;
     fields[base + CHARGED_BYTES] = chargedBytes;
@@ -90,8 +93,9 @@ export class Departures {
   }
 
   /** What was noted last of a key. */
-  find(key: Key, now: number): DepartedEntry | RefusedEntry | undefined {
+  find(key: Key): DepartedEntry | RefusedEntry | undefined {
     const { length } = this.#keys;
+    const now = this.#time.now();
     for (let back = 1; back <= length; back++) {
       const at = (this.#next - back + length) % length;
       if (this.#keys[at] === key) return this.#describe(at, key, now);

@@ -1,4 +1,6 @@
+import type { CoarseClock } from './coarse-clock.ts';
 import type { Holding } from './holding.ts';
+import type { EntryFacts } from './partition.ts';
 import type { TenantAccount } from './tenants.ts';
 
 const FIRST_CAPACITY = 64;
@@ -29,21 +31,26 @@ export class EntryTable<V> {
   readonly tenants: (TenantAccount | undefined)[] = [];
   #facts = new Float64Array(FACTS * FIRST_CAPACITY);
   readonly #free: number[] = [];
+  readonly #time: CoarseClock;
   #length = 0;
+
+  constructor(time: CoarseClock) {
+    this.#time = time;
+  }
 
   /** Slots that hold an entry or held one. */
   get length(): number {
     return this.#length;
   }
 
-  /** A free slot, for an entry with these facts. */
-  take(value: V, chargedBytes: number, costMs: number, enteredAt: number): number {
+  /** A free slot, for an entry with these facts that comes now. */
+  take(value: V, { costMs }: EntryFacts, chargedBytes: number): number {
     const slot = this.#free.length > 0 ? (this.#free.pop() as number) : this.#added();
     this.values[slot] = value;
     const facts = this.#facts;
     facts[FACTS * slot + CHARGED_BYTES] = chargedBytes;
     facts[FACTS * slot + COST_MS] = costMs;
-    facts[FACTS * slot + ENTERED_AT] = enteredAt;
+    facts[FACTS * slot + ENTERED_AT] = this.#time.now();
     return slot;
   }
 

@@ -12,8 +12,10 @@ const MAX_PAUSE_MS = 1000;
 
 /** Whose entries expire. */
 export interface ExpiringEntries {
-  /** Slots that hold an entry or held one. */
-  slots(): number;
+  readonly table: {
+    /** Slots that hold an entry or held one. */
+    readonly length: number;
+  };
   /** Takes an expired entry out; `clear` is called for it. */
   expire(slot: number): void;
 }
@@ -68,7 +70,7 @@ export class Expiry {
     if (this.#timed === 0) return;
     const at = this.at as Float64Array;
     const now = this.#time.now();
-    const slots = this.#entries.slots();
+    const slots = this.#entries.table.length;
     for (let looked = Math.min(limit, slots); looked > 0; looked--) {
       if (this.#next >= slots) this.#next = 0;
       const slot = this.#next++;
@@ -84,7 +86,7 @@ export class Expiry {
 
   #wait(): void {
     if (this.#timer !== undefined) return;
-    const pauseMs = Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, (PASS_MS * STEP_SLOTS) / this.#entries.slots()));
+    const pauseMs = Math.min(MAX_PAUSE_MS, Math.max(MIN_PAUSE_MS, (PASS_MS * STEP_SLOTS) / this.#entries.table.length));
     this.#timer = this.#clock.after(pauseMs, this.#step);
   }
 
@@ -97,7 +99,7 @@ export class Expiry {
   #columnFor(slot: number): Float64Array {
     const { at } = this;
     if (at !== undefined && slot < at.length) return at;
-    const column = new Float64Array(Math.max(2 * (at?.length ?? 0), this.#entries.slots(), slot + 1)).fill(NEVER);
+    const column = new Float64Array(Math.max(2 * (at?.length ?? 0), this.#entries.table.length, slot + 1)).fill(NEVER);
     if (at !== undefined) column.set(at);
     this.at = column;
     return column;

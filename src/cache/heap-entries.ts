@@ -1,12 +1,11 @@
 import { invariant } from '../base/assertions.ts';
 import type { Admission } from '../policies/admission.ts';
-import type { PolicyContext } from '../policies/policy.ts';
-import { ByteBudget } from './byte-budget.ts';
+import { ByteBudget, type Evictor } from './byte-budget.ts';
 import { CoarseClock } from './coarse-clock.ts';
 import { DEPARTED, Departures, REFUSED } from './departures.ts';
 import { overheadOf } from './entry-facts.ts';
 import { EntryTable } from './entry-table.ts';
-import { Expiry } from './expiry.ts';
+import { Expiry, type ExpiringEntries } from './expiry.ts';
 import type { PresentEntry } from './explanation.ts';
 import { FreeQueue } from './free-queue.ts';
 import type { HeapPartitionOptions } from './heap-options.ts';
@@ -14,6 +13,7 @@ import type { Holding } from './holding.ts';
 import { KeyIndex } from './key-index.ts';
 import type { EntryFacts, Key } from './partition.ts';
 import { PolicySeat } from './policy-seat.ts';
+import { TableContext } from './table-context.ts';
 import { TagIndex } from './tag-index.ts';
 import { Tenants, type TenantAccount } from './tenants.ts';
 
@@ -27,11 +27,11 @@ const SWEEP_STEP = 2;
  * The entries of a heap partition, and the one place where they come and go: index, facts, policy, budget, tags, tenants and
  * expiry agree before and after every call.
  */
-export class HeapEntries<V> {
+export class HeapEntries<V> implements Evictor, ExpiringEntries {
   readonly index: KeyIndex = new KeyIndex();
-  readonly table: EntryTable<V> = new EntryTable<V>();
+  readonly table: EntryTable<V>;
   readonly tags: TagIndex = new TagIndex();
-  readonly departures: Departures = new Departures();
+  readonly departures: Departures;
   readonly budget: ByteBudget;
   readonly seat: PolicySeat;
   readonly tenants: Tenants;
@@ -55,20 +55,16 @@ export class HeapEntries<V> {
     this.#ttlMs = ttlMs ?? Number.POSITIVE_INFINITY;
     this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
     this.time = new CoarseClock(clock);
-    this.expiry = new Expiry(clock, this.time, {
-      slots: () => this.table.length,
-      expire: (slot) => this.leave(slot, DEPARTED.expired),
-    });
-    this.budget = new ByteBudget(budgetBytes, {
-      evictableBytes: () => this.evictableBytes,
-      evictOne: (forBytes) => this.#evictBy(this.seat, DEPARTED.evicted, forBytes),
-    });
+    this.table = new EntryTable(this.time);
+    this.departures = new Departures(this.time, this.table);
+    this.expiry = new Expiry(clock, this.time, this);
+    this.budget = new ByteBudget(budgetBytes, this);
     this.freeing = new FreeQueue(options.free, this.budget);
-    this.seat = new PolicySeat(policy(this.#policyContext(budgetBytes)));
+    this.seat = new PolicySeat(policy(new TableContext(options, this.table, this.index, budgetBytes)));
     this.#admission = options.admission?.({ entries: () => this.index.size });
     this.tenants = new Tenants(
       options,
-      (quotaBytes) => new PolicySeat(policy(this.#policyContext(Math.min(quotaBytes, budgetBytes)))),
+      (quotaBytes) => new PolicySeat(policy(new TableContext(options, this.table, this.index, Math.min(quotaBytes, budgetBytes)))),
     );
   }
 
@@ -79,7 +75,7 @@ export class HeapEntries<V> {
     if (slot < 0) return this.#miss();
     const { at } = this.expiry;
     if (at !== undefined && (at[slot] as number) <= this.time.now()) {
-      this.leave(slot, DEPARTED.expired);
+      this.expire(slot);
       return this.#miss();
     }
     const { table } = this;
@@ -118,7 +114,7 @@ export class HeapEntries<V> {
   /** Puts an entry in whose bytes are taken and whose key is not here. */
   enter(key: Key, value: V, facts: EntryFacts, chargedBytes: number): number {
     const { table } = this;
-    const slot = table.take(value, chargedBytes, facts.costMs, this.time.now());
+    const slot = table.take(value, facts, chargedBytes);
     this.index.add(key, slot);
     this.expiry.set(slot, facts.ttlMs ?? this.#ttlMs);
     const { tags, tenant } = facts;
@@ -153,7 +149,7 @@ export class HeapEntries<V> {
       this.#maxEntryBytes + overheadBytes,
       account?.quotaBytes ?? Number.POSITIVE_INFINITY,
     );
-    this.departures.refuse(key, code, this.time.now(), chargedBytes, costMs, limitBytes);
+    this.departures.refuse(key, code, chargedBytes, costMs, limitBytes);
     if (account === undefined) return;
     account.refusals++;
     this.tenants.close(account);
@@ -176,6 +172,16 @@ export class HeapEntries<V> {
     }
     this.seat.update(slot);
     this.budget.correct(delta);
+  }
+
+  /** Evicts what the policy chooses. */
+  evictOne(forBytes: number): boolean {
+    return this.#evictBy(this.seat, DEPARTED.evicted, forBytes);
+  }
+
+  /** Takes an entry out whose time is over. */
+  expire(slot: number): void {
+    this.leave(slot, DEPARTED.expired);
   }
 
   /** What holds the value of an entry while it is leased. */
@@ -247,7 +253,7 @@ export class HeapEntries<V> {
     const { seat } = this;
     const key = index.keyOf(slot);
     seat.leave(slot, evictor === seat ? 'evicted' : 'removed');
-    this.departures.depart(key, code, this.time.now(), table, slot, by, forBytes);
+    this.departures.depart(key, code, slot, by, forBytes);
     const chargedBytes = table.chargedBytes(slot);
     this.departedSavedMs += table.usesOf(slot) * table.costMs(slot);
     const account = table.tenants[slot];
@@ -282,7 +288,8 @@ export class HeapEntries<V> {
   #evictBy(seat: PolicySeat, code: number, forBytes: number): boolean {
     const slot = seat.victim();
     if (slot < 0) return false;
-    invariant(this.table.holds[slot] === undefined, `policy ${seat.name} chose a leased entry`);
+    // The message is made only where it is needed: this is called for every eviction.
+    if (this.table.holds[slot] !== undefined) invariant(false, `policy ${seat.name} chose a leased entry`);
     this.#leave(slot, code, seat, seat.name, forBytes);
     return true;
   }
@@ -322,20 +329,5 @@ export class HeapEntries<V> {
       table.chargedBytes(victim),
       table.costMs(victim),
     );
-  }
-
-  #policyContext(budgetBytes: number): PolicyContext {
-    const { table, index } = this;
-    const { clock, random } = this.#options;
-    return {
-      sizeBytes: (slot) => table.chargedBytes(slot),
-      costMs: (slot) => table.costMs(slot),
-      identity: (slot) => index.identity(slot),
-      parent: () => -1,
-      isPinned: (slot) => table.holds[slot] !== undefined,
-      now: () => clock.now(),
-      random: () => random.next(),
-      budgetBytes,
-    };
   }
 }

@@ -134,12 +134,12 @@ export class HeapPartition<V> implements Partition<V> {
   }
 
   explain(key: Key): Explanation {
-    const { index, expiry, departures, time } = this.#entries;
+    const { index, expiry, departures } = this.#entries;
     const slot = index.find(key);
     if (slot >= 0 && !expiry.isOver(slot)) return this.#entries.describe(key, slot);
     if (slot >= 0) this.#entries.leave(slot, DEPARTED.expired);
     if (this.#flights.isUnderWay(key)) return { state: 'loading', key };
-    return departures.find(key, time.now()) ?? { state: 'unknown', key, remembered: departures.length };
+    return departures.find(key) ?? { state: 'unknown', key, remembered: departures.length };
   }
 
   stats(): PartitionStats {
