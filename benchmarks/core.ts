@@ -26,7 +26,8 @@ const HELD = 9000;
 
 export const core: Suite = {
   name: 'core',
-  summary: 'get and set of a heap partition, Zipf over 100,000 keys at a capacity of 10,000, beside lru-cache and mnemonist',
+  summary:
+    'get and set of a heap partition, Zipf over 100,000 keys at a capacity of 10,000, beside lru-cache and mnemonist',
   run,
 };
 

@@ -34,16 +34,16 @@ export const DEPARTED: Readonly<Record<DepartureReason, number>> = codesOf<Depar
 export const REFUSED: Readonly<Record<RefusalReason, number>> = codesOf<RefusalReason>(REFUSAL_REASONS, FIRST_REFUSAL);
 
 /**
- * Remembers what left and what was refused, and why, in a ring of fixed size: noting one down is eight numbers and two references
- * into memory that is used again. At most 4,096, which take 88 bytes each and their keys (0.7 MB with digests), beside the
+ * Remembers what left and what was refused, and why, in a ring of fixed size: noting one down is eight numbers and a reference
+ * into memory that is used again. At most 4,096, which take 80 bytes each and their keys (0.7 MB with digests), beside the
  * budget; memory grows with the first departures. Who asks for one pays for the search.
  */
 export class Departures {
   #fields = new Float64Array(FIELDS * FIRST_CAPACITY);
   #capacity = FIRST_CAPACITY;
   readonly #keys: Key[] = [];
-  /** The policy or the tag. */
-  readonly #by: (string | undefined)[] = [];
+  /** Tags, at the places of what was invalidated. */
+  readonly #tags: string[] = [];
   readonly #counts = new Float64Array(FIRST_REFUSAL + REFUSAL_REASONS.length);
   readonly #time: CoarseClock;
   readonly #table: EntryTable<unknown>;
@@ -60,12 +60,13 @@ export class Departures {
     return this.#keys.length;
   }
 
-  /** Notes that the entry in `slot` leaves; `by` is the policy or the tag, `neededBytes` what room was made for. */
-  depart(key: Key, code: number, slot: number, by: string | undefined, neededBytes: number): void {
+  /** Notes that the entry in `slot` leaves; `neededBytes` is what room was made for. */
+  depart(key: Key, code: number, slot: number, tag: string | undefined, neededBytes: number): void {
     this.#count(code);
     // Its key lies here again, with a newer value.
     if (code === DEPARTED.replaced) return;
-    const base = this.#place(key, by);
+    const base = this.#place(key);
+    if (tag !== undefined) this.#tags[base / FIELDS] = tag;
     const fields = this.#fields;
     const entries = this.#table;
     fields[base + AT] = this.#time.now();
@@ -80,7 +81,7 @@ export class Departures {
   /** Notes a refusal. */
   refuse(key: Key, code: number, chargedBytes: number, costMs: number, limitBytes: number): void {
     this.#count(code);
-    const base = this.#place(key, undefined);
+    const base = this.#place(key);
     const fields = this.#fields;
     const now = this.#time.now();
     fields[base + AT] = now;
@@ -92,13 +93,12 @@ export class Departures {
     fields[base + LIMIT_BYTES] = limitBytes;
   }
 
-  /** What was noted last of a key. */
-  find(key: Key): DepartedEntry | RefusedEntry | undefined {
+  /** What was noted last of a key; `policy` is the name of the one that evicts here. */
+  find(key: Key, policy: string): DepartedEntry | RefusedEntry | undefined {
     const { length } = this.#keys;
-    const now = this.#time.now();
     for (let back = 1; back <= length; back++) {
       const at = (this.#next - back + length) % length;
-      if (this.#keys[at] === key) return this.#describe(at, key, now);
+      if (this.#keys[at] === key) return this.#describe(at, key, policy);
     }
     return undefined;
   }
@@ -123,11 +123,10 @@ export class Departures {
     this.#counts[code] = (this.#counts[code] as number) + 1;
   }
 
-  #place(key: Key, by: string | undefined): number {
+  #place(key: Key): number {
     const at = this.#next;
     if (at === this.#capacity) this.#grow();
     this.#keys[at] = key;
-    this.#by[at] = by;
     this.#next = at + 1 === REMEMBERED_DEPARTURES ? 0 : at + 1;
     return at * FIELDS;
   }
@@ -139,23 +138,24 @@ export class Departures {
     this.#fields = fields;
   }
 
-  #describe(at: number, key: Key, now: number): DepartedEntry | RefusedEntry {
+  #describe(at: number, key: Key, policy: string): DepartedEntry | RefusedEntry {
     const field = (which: number): number => this.#fields[at * FIELDS + which] as number;
     const code = field(CODE);
-    const agoMs = Math.max(0, now - field(AT));
+    const agoMs = Math.max(0, this.#time.now() - field(AT));
     const common = { key, agoMs, chargedBytes: field(CHARGED_BYTES), costMs: field(COST_MS) };
     if (code >= FIRST_REFUSAL) {
       const reason = REFUSAL_REASONS[code - FIRST_REFUSAL] as RefusalReason;
       return { state: 'refused', reason, ...common, limitBytes: field(LIMIT_BYTES) };
     }
     const reason = DEPARTURE_REASONS[code] as DepartureReason;
-    const by = this.#by[at];
+    const isInvalidated = reason === 'invalidated';
+    const isEvicted = reason === 'evicted' || reason === 'quota';
     return {
       state: 'departed',
       reason,
       ...common,
-      policy: reason === 'invalidated' ? undefined : by,
-      tag: reason === 'invalidated' ? by : undefined,
+      policy: isEvicted ? policy : undefined,
+      tag: isInvalidated ? this.#tags[at] : undefined,
       neededBytes: field(LIMIT_BYTES),
       livedMs: Math.max(0, field(AT) - field(ENTERED_AT)),
       uses: field(USES),

@@ -11,6 +11,14 @@ const COST_MS = 1;
 const ENTERED_AT = 2;
 const FACTS = 3;
 
+/** What only some entries have. */
+export interface EntryExtras<V> {
+  /** What holds the value of a leased entry. */
+  holding: Holding<V> | undefined;
+  readonly tags: readonly string[] | undefined;
+  readonly account: TenantAccount | undefined;
+}
+
 /**
  * What is known of entries, in columns by slot. What every `get` touches is a column of its own and small, so that the
  * processor's caches hold it; nothing is allocated for an entry.
@@ -18,17 +26,15 @@ const FACTS = 3;
  * ```
  *   slot      0    1    2   ...
  *   values  [ v0 , v1 ,    , ... ]          uses  [ 3 , 0 , 0 , ... ]
- *   #facts  [ bytes cost entered | bytes cost entered | ... ]          holds, tags, tenants: mostly undefined
+ *   #facts  [ bytes cost entered | bytes cost entered | ... ]          extras: mostly undefined
  * ```
  */
 export class EntryTable<V> {
   readonly values: (V | undefined)[] = [];
   /** Reads of the entry since it came. */
   uses: Uint32Array = new Uint32Array(FIRST_CAPACITY);
-  /** What holds the value of a leased entry. */
-  readonly holds: (Holding<V> | undefined)[] = [];
-  readonly tags: (readonly string[] | undefined)[] = [];
-  readonly tenants: (TenantAccount | undefined)[] = [];
+  /** What only some entries have. */
+  readonly extras: (EntryExtras<V> | undefined)[] = [];
   #facts = new Float64Array(FACTS * FIRST_CAPACITY);
   readonly #free: number[] = [];
   readonly #time: CoarseClock;
@@ -57,9 +63,7 @@ export class EntryTable<V> {
   /** Empties a slot. */
   give(slot: number): void {
     this.values[slot] = undefined;
-    this.holds[slot] = undefined;
-    this.tags[slot] = undefined;
-    this.tenants[slot] = undefined;
+    this.extras[slot] = undefined;
     this.uses[slot] = 0;
     this.#free.push(slot);
   }
@@ -84,6 +88,10 @@ export class EntryTable<V> {
     this.#facts[FACTS * slot + CHARGED_BYTES] = chargedBytes;
   }
 
+  isHeld(slot: number): boolean {
+    return this.extras[slot]?.holding !== undefined;
+  }
+
   /** Milliseconds that reads of the entries which lie here now made unnecessary. */
   savedMs(): number {
     let sum = 0;
@@ -97,9 +105,7 @@ export class EntryTable<V> {
   #added(): number {
     const slot = this.#length++;
     this.values.push(undefined);
-    this.holds.push(undefined);
-    this.tags.push(undefined);
-    this.tenants.push(undefined);
+    this.extras.push(undefined);
     if (slot >= this.uses.length) this.#grow();
     return slot;
   }

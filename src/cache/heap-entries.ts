@@ -4,7 +4,7 @@ import { ByteBudget, type Evictor } from './byte-budget.ts';
 import { CoarseClock } from './coarse-clock.ts';
 import { DEPARTED, Departures, REFUSED } from './departures.ts';
 import { overheadOf } from './entry-facts.ts';
-import { EntryTable } from './entry-table.ts';
+import { EntryTable, type EntryExtras } from './entry-table.ts';
 import { Expiry, type ExpiringEntries } from './expiry.ts';
 import type { PresentEntry } from './explanation.ts';
 import { FreeQueue } from './free-queue.ts';
@@ -22,6 +22,8 @@ export const ADMITTED = -1;
 
 // Slots looked at for expiry on each insertion: at least as many as can come in, so the dead never pile up.
 const SWEEP_STEP = 2;
+
+const NO_EXTRAS: EntryExtras<never> = { holding: undefined, tags: undefined, account: undefined };
 
 /**
  * The entries of a heap partition, and the one place where they come and go: index, facts, policy, budget, tags, tenants and
@@ -42,6 +44,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   readonly #admission: Admission | undefined;
   readonly #maxEntryBytes: number;
   readonly #ttlMs: number;
+  readonly #isWatched: boolean;
   isClosed = false;
   hits = 0;
   misses = 0;
@@ -50,7 +53,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   departedSavedMs = 0;
 
   constructor(options: HeapPartitionOptions<V>) {
-    const { budgetBytes, clock, ttlMs, maxEntryBytes, policy } = options;
+    const { budgetBytes, clock, ttlMs, maxEntryBytes } = options;
     this.#options = options;
     this.#ttlMs = ttlMs ?? Number.POSITIVE_INFINITY;
     this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
@@ -60,30 +63,26 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.expiry = new Expiry(clock, this.time, this);
     this.budget = new ByteBudget(budgetBytes, this);
     this.freeing = new FreeQueue(options.free, this.budget);
-    this.seat = new PolicySeat(policy(new TableContext(options, this.table, this.index, budgetBytes)));
+    this.seat = this.#seatOf(budgetBytes);
     this.#admission = options.admission?.({ entries: () => this.index.size });
-    this.tenants = new Tenants(
-      options,
-      (quotaBytes) => new PolicySeat(policy(new TableContext(options, this.table, this.index, Math.min(quotaBytes, budgetBytes)))),
-    );
+    this.tenants = new Tenants(options, (quotaBytes) => this.#seatOf(Math.min(quotaBytes, budgetBytes)));
+    this.#isWatched = this.#admission !== undefined || this.tenants.haveQuotas;
   }
 
   /** The slot of a key, counted as a use of its entry; -1 if it does not lie here or has expired. */
   use(key: Key): number {
     const slot = this.index.find(key);
-    if (this.#admission !== undefined) this.#record(this.#admission, key, slot);
+    if (this.#isWatched) this.#watch(key, slot);
     if (slot < 0) return this.#miss();
     const { at } = this.expiry;
     if (at !== undefined && (at[slot] as number) <= this.time.now()) {
       this.expire(slot);
       return this.#miss();
     }
-    const { table } = this;
-    const { uses } = table;
+    const { uses } = this.table;
     uses[slot] = (uses[slot] as number) + 1;
     this.hits++;
     this.seat.touch(slot);
-    if (this.tenants.haveQuotas) table.tenants[slot]?.seat?.touch(slot);
     return slot;
   }
 
@@ -93,7 +92,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
    * @returns `ADMITTED`, or a code of `REFUSED`, and then nothing was taken
    */
   claim(key: Key, { sizeBytes, costMs, tenant }: EntryFacts, chargedBytes: number): number {
-    const old = this.index.find(key);
+    const old = this.index.hasJustMissed(key) ? -1 : this.index.find(key);
     if (old >= 0) this.leave(old, DEPARTED.replaced);
     if (this.isClosed) return REFUSED.closed;
     if (chargedBytes > this.budget.limitBytes || sizeBytes > this.#maxEntryBytes) return REFUSED['too-large'];
@@ -117,27 +116,16 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const slot = table.take(value, facts, chargedBytes);
     this.index.add(key, slot);
     this.expiry.set(slot, facts.ttlMs ?? this.#ttlMs);
-    const { tags, tenant } = facts;
-    if (tags !== undefined && tags.length > 0) {
-      table.tags[slot] = tags;
-      this.tags.add(slot, tags);
-    }
     this.evictableBytes += chargedBytes;
     this.insertions++;
     this.seat.insert(slot);
-    if (tenant !== undefined) {
-      const account = this.tenants.of(tenant);
-      table.tenants[slot] = account;
-      account.entries++;
-      account.usedBytes += chargedBytes;
-      account.seat?.insert(slot);
-    }
+    if (facts.tags !== undefined || facts.tenant !== undefined) this.#enterExtras(slot, facts, chargedBytes);
     return slot;
   }
 
-  /** Takes an entry out; `by` is the tag it left by, if any. */
-  leave(slot: number, code: number, by?: string): void {
-    this.#leave(slot, code, undefined, by, 0);
+  /** Takes an entry out; `tag` is the one it left by, if any. */
+  leave(slot: number, code: number, tag?: string): void {
+    this.#leave(slot, code, undefined, tag, 0);
   }
 
   /** Counts a refusal and notes it down. */
@@ -158,14 +146,13 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** Corrects the bytes an entry is charged with, evicting others for it if need be. */
   recharge(slot: number, sizeBytes: number): void {
     const { table } = this;
-    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.tags[slot]);
+    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.extras[slot]?.tags);
     const delta = chargedBytes - table.chargedBytes(slot);
     if (delta === 0) return;
     table.recharge(slot, chargedBytes);
-    const holding = table.holds[slot];
+    const { holding, account } = table.extras[slot] ?? NO_EXTRAS;
     if (holding === undefined) this.evictableBytes += delta;
     else holding.chargedBytes = chargedBytes;
-    const account = table.tenants[slot];
     if (account !== undefined) {
       account.usedBytes += delta;
       account.seat?.update(slot);
@@ -187,25 +174,28 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** What holds the value of an entry while it is leased. */
   holdingOf(slot: number): Holding<V> {
     const { table } = this;
-    const held = table.holds[slot];
-    if (held !== undefined) return held;
+    const extras = table.extras[slot];
+    if (extras?.holding !== undefined) return extras.holding;
     const chargedBytes = table.chargedBytes(slot);
     const holding: Holding<V> = {
       value: table.values[slot] as V,
       costMs: table.costMs(slot),
-      sizeBytes: chargedBytes - overheadOf(this.index.keyOf(slot), table.tags[slot]),
+      sizeBytes: chargedBytes - overheadOf(this.index.keyOf(slot), extras?.tags),
       chargedBytes,
       slot,
       leases: 0,
     };
-    table.holds[slot] = holding;
+    if (extras === undefined) table.extras[slot] = { ...NO_EXTRAS, holding };
+    else extras.holding = holding;
     this.evictableBytes -= chargedBytes;
     return holding;
   }
 
   /** Makes an entry evictable again that nobody leases any more. */
   unhold({ slot, chargedBytes }: Holding<V>): void {
-    this.table.holds[slot] = undefined;
+    const extras = this.table.extras[slot] as EntryExtras<V>;
+    if (extras.tags === undefined && extras.account === undefined) this.table.extras[slot] = undefined;
+    else extras.holding = undefined;
     this.evictableBytes += chargedBytes;
     this.budget.pump();
   }
@@ -221,7 +211,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   describe(key: Key, slot: number): PresentEntry {
     const { table } = this;
     const now = this.time.now();
-    const tags = table.tags[slot] ?? [];
+    const { tags = [], account, holding } = table.extras[slot] ?? NO_EXTRAS;
     const uses = table.usesOf(slot);
     const expiresAt = this.expiry.at?.[slot] ?? Number.POSITIVE_INFINITY;
     const chargedBytes = table.chargedBytes(slot);
@@ -238,9 +228,19 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
       ageMs: Math.max(0, now - table.enteredAt(slot)),
       expiresInMs: expiresAt === Number.POSITIVE_INFINITY ? undefined : expiresAt - now,
       tags,
-      tenant: table.tenants[slot]?.tenant,
-      isLeased: table.holds[slot] !== undefined,
+      tenant: account?.tenant,
+      isLeased: holding !== undefined,
     };
+  }
+
+  #enterExtras(slot: number, { tags, tenant }: EntryFacts, chargedBytes: number): void {
+    const account = tenant === undefined ? undefined : this.tenants.of(tenant);
+    this.table.extras[slot] = { holding: undefined, tags, account };
+    if (tags !== undefined) this.tags.add(slot, tags);
+    if (account === undefined) return;
+    account.entries++;
+    account.usedBytes += chargedBytes;
+    account.seat?.insert(slot);
   }
 
   #miss(): number {
@@ -248,25 +248,23 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     return -1;
   }
 
-  #leave(slot: number, code: number, evictor: PolicySeat | undefined, by: string | undefined, forBytes: number): void {
+  #leave(slot: number, code: number, evictor: PolicySeat | undefined, tag: string | undefined, forBytes: number): void {
     const { table, index } = this;
     const { seat } = this;
     const key = index.keyOf(slot);
     seat.leave(slot, evictor === seat ? 'evicted' : 'removed');
-    this.departures.depart(key, code, slot, by, forBytes);
+    this.departures.depart(key, code, slot, tag, forBytes);
     const chargedBytes = table.chargedBytes(slot);
     this.departedSavedMs += table.usesOf(slot) * table.costMs(slot);
-    const account = table.tenants[slot];
-    if (account !== undefined) this.#leaveAccount(account, slot, evictor);
-    const tags = table.tags[slot];
-    if (tags !== undefined) this.tags.remove(slot, tags);
+    const extras = table.extras[slot];
+    if (extras?.account !== undefined) this.#leaveAccount(extras.account, slot, evictor);
+    if (extras?.tags !== undefined) this.tags.remove(slot, extras.tags);
     this.expiry.clear(slot);
     index.remove(slot);
     const value = table.values[slot] as V;
-    const holding = table.holds[slot];
     table.give(slot);
-    if (holding !== undefined) {
-      holding.slot = -1;
+    if (extras?.holding !== undefined) {
+      extras.holding.slot = -1;
       return;
     }
     this.evictableBytes -= chargedBytes;
@@ -289,8 +287,8 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const slot = seat.victim();
     if (slot < 0) return false;
     // The message is made only where it is needed: this is called for every eviction.
-    if (this.table.holds[slot] !== undefined) invariant(false, `policy ${seat.name} chose a leased entry`);
-    this.#leave(slot, code, seat, seat.name, forBytes);
+    if (this.table.isHeld(slot)) invariant(false, `policy ${seat.name} chose a leased entry`);
+    this.#leave(slot, code, seat, undefined, forBytes);
     return true;
   }
 
@@ -302,18 +300,14 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     return true;
   }
 
-  #record(admission: Admission, key: Key, slot: number): void {
-    admission.record(slot < 0 ? this.index.identityOf(key) : this.index.identity(slot));
+  /** Tells those of a request who hear of every one; a tenant's own policy, too, takes an expired entry for used. */
+  #watch(key: Key, slot: number): void {
+    this.#admission?.record(slot < 0 ? this.index.identityOf(key) : this.index.identity(slot));
+    if (slot >= 0) this.table.extras[slot]?.account?.seat?.touch(slot);
   }
 
   /** Whether a newcomer may displace the first that would go for it; where nobody has to go it is not asked. */
-  #admits(
-    admission: Admission,
-    key: Key,
-    bytes: number,
-    costMs: number,
-    account: TenantAccount | undefined,
-  ): boolean {
+  #admits(admission: Admission, key: Key, bytes: number, costMs: number, account: TenantAccount | undefined): boolean {
     const isPastQuota = account !== undefined && account.usedBytes + bytes > account.quotaBytes;
     if (!isPastQuota && this.budget.usedBytes + bytes <= this.budget.limitBytes) return true;
     const seat = (isPastQuota ? account.seat : undefined) ?? this.seat;
@@ -329,5 +323,10 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
       table.chargedBytes(victim),
       table.costMs(victim),
     );
+  }
+
+  #seatOf(budgetBytes: number): PolicySeat {
+    const options = this.#options;
+    return new PolicySeat(options.policy(new TableContext(options, this.table, this.index, budgetBytes)));
   }
 }

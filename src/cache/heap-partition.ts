@@ -111,7 +111,7 @@ export class HeapPartition<V> implements Partition<V> {
   fitsBeside(bytes: number, key: Key): boolean {
     const { index, table, budget, evictableBytes } = this.#entries;
     const slot = index.find(key);
-    const isEvictable = slot >= 0 && table.holds[slot] === undefined;
+    const isEvictable = slot >= 0 && !table.isHeld(slot);
     const keptBytes = isEvictable ? table.chargedBytes(slot) : 0;
     return budget.usedBytes - evictableBytes + keptBytes + bytes + overheadOf(key, undefined) <= budget.limitBytes;
   }
@@ -125,7 +125,7 @@ export class HeapPartition<V> implements Partition<V> {
   /** Whether somebody leases the entry of `key`. */
   isLeased(key: Key): boolean {
     const slot = this.#entries.index.find(key);
-    return slot >= 0 && this.#entries.table.holds[slot] !== undefined;
+    return slot >= 0 && this.#entries.table.isHeld(slot);
   }
 
   /** The keys that lie here, in no particular order. */
@@ -134,12 +134,12 @@ export class HeapPartition<V> implements Partition<V> {
   }
 
   explain(key: Key): Explanation {
-    const { index, expiry, departures } = this.#entries;
+    const { index, expiry, departures, seat } = this.#entries;
     const slot = index.find(key);
     if (slot >= 0 && !expiry.isOver(slot)) return this.#entries.describe(key, slot);
     if (slot >= 0) this.#entries.leave(slot, DEPARTED.expired);
     if (this.#flights.isUnderWay(key)) return { state: 'loading', key };
-    return departures.find(key) ?? { state: 'unknown', key, remembered: departures.length };
+    return departures.find(key, seat.name) ?? { state: 'unknown', key, remembered: departures.length };
   }
 
   stats(): PartitionStats {

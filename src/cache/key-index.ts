@@ -3,8 +3,8 @@ import type { Key } from './partition.ts';
 const FIRST_CAPACITY = 64;
 const NOBODY = -1;
 
-// Up to this length every character goes into the hash, beyond it sixteen of them.
-const SAMPLED_LENGTH = 24;
+// Up to this length every character goes into the hash, beyond it eight of them.
+const SAMPLED_LENGTH = 16;
 // Among ten million keys hardly one meets a stranger of its own hash; this many of them are no accident.
 const MAX_STRANGERS = 8;
 
@@ -17,8 +17,8 @@ const MAX_STRANGERS = 8;
  * ```
  *
  * Twice as fast as a `Map` where entries come and go (`npm run bench -- core`): a removal knows its hash and does not
- * touch the key, which is seldom in the processor's caches by then, and a growing table leaves no garbage. Hashes are made of sixteen
- * characters of a long key, which tells digests apart. Keys that differ elsewhere are found out when too many strangers
+ * touch the key, which is seldom in the processor's caches by then, and a growing table leaves no garbage. Hashes are made of eight
+ * characters of a long key, which are 32 bits of a digest. Keys that differ elsewhere are found out when too many strangers
  * share one hash; from then on a `Map` does the work, whose hashes are seeded, so nobody can make it slow on purpose.
  *
  * Takes 4 to 8 times 4 bytes an entry for the table, 12 a slot for key and hash.
@@ -30,9 +30,9 @@ export class KeyIndex {
   readonly #keys: (Key | undefined)[] = [];
   #size = 0;
   #map: Map<Key, number> | undefined;
-  // What is looked for in vain is mostly put in next.
-  #missedKey: Key = '';
-  #missedHash = hashOf('');
+  // What was looked for in vain is mostly put in next; forgotten as soon as anything is put in.
+  #missedKey: Key | undefined;
+  #missedHash = 0;
 
   /** Keys that are in. */
   get size(): number {
@@ -55,9 +55,15 @@ export class KeyIndex {
     return NOBODY;
   }
 
+  /** Whether the last key that was looked for in vain is this one, and so is not in. */
+  hasJustMissed(key: Key): boolean {
+    return this.#missedKey === key;
+  }
+
   /** Puts a key in that is not in, under a slot that holds no other. */
   add(key: Key, slot: number): void {
     const hash = this.#missedKey === key ? this.#missedHash : hashOf(key);
+    this.#missedKey = undefined;
     if (slot >= this.#hashes.length) this.#growHashes(slot + 1);
     if (2 * (this.#size + 1) > this.#mask) this.#growTable();
     this.#keys[slot] = key;
@@ -156,21 +162,14 @@ function hashOf(key: Key): number {
   const { length } = key;
   if (length <= SAMPLED_LENGTH) return mixed(hashOfAll(key));
   const middle = length >> 1;
-  const start = four(key, 0);
-  const centre = four(key, middle - 2);
-  const end = four(key, length - 4);
-  const beforeEnd = four(key, length - 8);
-  const sum = Math.imul(start, 0x9e3779b1) + Math.imul(centre, 0x85ebca6b);
-  return mixed(sum + Math.imul(end, 0xc2b2ae35) + Math.imul(beforeEnd, 0x27d4eb2f) + length);
-}
-
-function four(key: Key, at: number): number {
-  return (
-    key.charCodeAt(at) ^
-    (key.charCodeAt(at + 1) << 8) ^
-    (key.charCodeAt(at + 2) << 16) ^
-    (key.charCodeAt(at + 3) << 24)
-  );
+  const outer =
+    key.charCodeAt(0) ^ (key.charCodeAt(1) << 8) ^ (key.charCodeAt(middle) << 16) ^ (key.charCodeAt(middle + 1) << 24);
+  const end =
+    key.charCodeAt(length - 4) ^
+    (key.charCodeAt(length - 3) << 8) ^
+    (key.charCodeAt(length - 2) << 16) ^
+    (key.charCodeAt(length - 1) << 24);
+  return mixed(Math.imul(outer, 0x9e3779b1) + end + length);
 }
 
 /** FNV-1a over the characters. */

@@ -42,7 +42,7 @@ export class TableContext implements PolicyContext {
   }
 
   isPinned(slot: number): boolean {
-    return this.#table.holds[slot] !== undefined;
+    return this.#table.isHeld(slot);
   }
 
   now(): number {

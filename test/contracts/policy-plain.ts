@@ -249,8 +249,7 @@ export function plainArc(context: PolicyContext): Policy {
     },
     victim() {
       const onceBytes = bytesOf(lists.once);
-      const order =
-        onceBytes > 0 && onceBytes > target ? [lists.once, lists.often] : [lists.often, lists.once];
+      const order = onceBytes > 0 && onceBytes > target ? [lists.once, lists.often] : [lists.often, lists.once];
       for (const list of order) {
         const victim = list.oldest(context);
         if (victim >= 0) return victim;

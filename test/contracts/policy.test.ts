@@ -71,7 +71,14 @@ describe('what each policy is for', () => {
 
   it('gdsf keeps what is dear for its size', () => {
     assert.deepEqual(
-      victimsOf(factoryOf('gdsf'), [insert(0, 100, 500), insert(1, 100, 5), insert(2, 10_000, 500), evict, evict, evict]),
+      victimsOf(factoryOf('gdsf'), [
+        insert(0, 100, 500),
+        insert(1, 100, 5),
+        insert(2, 10_000, 500),
+        evict,
+        evict,
+        evict,
+      ]),
       [1, 2, 0],
     );
   });

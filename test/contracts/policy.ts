@@ -210,11 +210,15 @@ export function describePolicy(name: string, factory: PolicyFactory): void {
 
     it('keeps a cache within its budget, whatever is leased, and frees every slot it holds', () => {
       fc.assert(
-        fc.property(fc.array(request, { maxLength: 300, size: 'max' }), fc.integer({ min: 1, max: 3 }), (list, seed) => {
-          const cache = new SmallCache(factory, 1000, seed);
-          for (const each of list) cache.request(each);
-          assert.ok(cache.leastUsed <= 1000);
-        }),
+        fc.property(
+          fc.array(request, { maxLength: 300, size: 'max' }),
+          fc.integer({ min: 1, max: 3 }),
+          (list, seed) => {
+            const cache = new SmallCache(factory, 1000, seed);
+            for (const each of list) cache.request(each);
+            assert.ok(cache.leastUsed <= 1000);
+          },
+        ),
       );
     });
 
