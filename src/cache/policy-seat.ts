@@ -89,7 +89,8 @@ export class PolicySeat {
     const policy = this.#policy;
     const touched = this.#touched;
     try {
-      for (let at = 0; at < count; at++) policy.touch(touched[at] as number);
+      if (policy.touchAll !== undefined) policy.touchAll(touched, count);
+      else for (let at = 0; at < count; at++) policy.touch(touched[at] as number);
     } finally {
       this.#busy = false;
     }
