@@ -23,6 +23,10 @@ class Lru implements Policy {
     this.#lists.move(RECENCY, slot);
   }
 
+  touchAll(slots: Int32Array, count: number): void {
+    for (let at = 0; at < count; at++) this.#lists.move(RECENCY, slots[at] as number);
+  }
+
   update(): void {
     // A size is nothing to go by here.
   }
