@@ -226,12 +226,12 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
       const holding = this.#entries.holdingOf(awaited.slot);
       // Others may lease it and let it go before the waiters get their shares.
       holding.leases++;
-      const { share, done } = this.#landing(holding);
+      const landing = this.#landing(holding);
       return {
-        share,
+        share: () => landing.share(),
         done: () => {
           holding.leases--;
-          done();
+          landing.done();
         },
       };
     };
