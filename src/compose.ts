@@ -5,6 +5,9 @@ import { createRandom } from './base/random.ts';
 import { bytesOf, isStrings, type Tensors } from './base/tensor.ts';
 import { HeapPartition } from './cache/heap-partition.ts';
 import type { PartitionStats } from './cache/partition.ts';
+import type { SharedPartitionHandle } from './cache/shared-messages.ts';
+import { SharedPartition } from './cache/shared-partition.ts';
+import { tensorCodec } from './cache/tensor-codec.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
 import { bytesOfSetting } from './config/sizes.ts';
 import type { Engine, Session } from './engines/engine.ts';
@@ -45,8 +48,15 @@ export interface InferenceCacheOptions {
   readonly partitions?: {
     /** Loaded models; 40% and `gdsf` if left out. `keepAliveMs` unloads what was not used that long. */
     readonly models?: PartitionOptions & { readonly keepAliveMs?: number };
-    /** Results; 10% and `lru` if left out. */
-    readonly results?: PartitionOptions & { readonly ttlMs?: number; readonly maxEntryBytes?: number | string };
+    /**
+     * Results; 10% and `lru` if left out. With `storage: 'shared'` they lie in memory that worker threads look them up in
+     * (`handle`); in the main thread's own, `heap`, if left out.
+     */
+    readonly results?: PartitionOptions & {
+      readonly storage?: 'heap' | 'shared';
+      readonly ttlMs?: number;
+      readonly maxEntryBytes?: number | string;
+    };
   };
   /** Milliseconds for which a model's file is taken as unchanged without looking; 1,000 if left out. */
   readonly recheckMs?: number;
@@ -87,6 +97,13 @@ export interface InferenceCache extends AsyncDisposable {
   /** Keeps the results of a session that somebody else holds; gives a session of the same kind. */
   wrap(session: Session, options: WrapOptions): Promise<Session>;
   wrap<S extends OrtSessionLike>(session: S, options: WrapOptions): Promise<WrappedOrtSession<S>>;
+  /**
+   * What one more worker thread needs to look results up by itself (`attachResults`): pass it on as `workerData` or in a
+   * message, with its `port` in the `transferList`.
+   *
+   * @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` unless `partitions.results.storage` is `shared`
+   */
+  handle(partition: 'results'): SharedPartitionHandle;
   /** Counters by partition. */
   stats(): Readonly<Record<'models' | 'results', PartitionStats>>;
   /** Lets runs under way end, then frees everything. */
@@ -108,7 +125,7 @@ export function createInferenceCache(options: InferenceCacheOptions = {}): Infer
 
 class ComposedCache implements InferenceCache {
   readonly #models: HeapPartition<Resident>;
-  readonly #results: HeapPartition<Tensors>;
+  readonly #results: HeapPartition<Tensors> | SharedPartition<Tensors>;
   readonly #resultCache: ResultCache;
   readonly #repository: Repository;
   readonly #artifacts: ArtifactReader;
@@ -124,14 +141,7 @@ class ComposedCache implements InferenceCache {
       ...partitionBasics('models', models, { budgetBytes: '40%', policy: 'gdsf' }, clock, seed),
       free: closeResident,
     });
-    this.#results = new HeapPartition<Tensors>({
-      ...partitionBasics('results', results, { budgetBytes: '10%', policy: 'lru' }, clock, seed),
-      ...(results.ttlMs !== undefined && { ttlMs: results.ttlMs }),
-      ...(results.maxEntryBytes !== undefined && {
-        maxEntryBytes: bytesOfSetting('partitions.results.maxEntryBytes', results.maxEntryBytes),
-      }),
-      ...(debug && { free: poison }),
-    });
+    this.#results = resultsOf(results, clock, seed, debug);
     this.#resultCache = new ResultCache(this.#results, clock);
     this.#artifacts = createArtifactReader({
       companions: async (path) => (path.endsWith('.onnx') ? onnxCompanions(path) : []),
@@ -193,6 +203,15 @@ class ComposedCache implements InferenceCache {
     return this.#wrapSession(wrapped, options);
   }
 
+  handle(_partition: 'results'): SharedPartitionHandle {
+    if (this.#closed) throw new InferkvError('ERR_INFERKV_CLOSED', 'The cache is closed; make a new one.');
+    if (this.#results instanceof SharedPartition) return this.#results.handle();
+    throw new InferkvError(
+      'ERR_INFERKV_CONFIG_INVALID',
+      "The results lie in the main thread's own memory; set partitions.results.storage to 'shared'.",
+    );
+  }
+
   stats(): Readonly<Record<'models' | 'results', PartitionStats>> {
     return { models: this.#models.stats(), results: this.#results.stats() };
   }
@@ -238,6 +257,24 @@ class ComposedCache implements InferenceCache {
     if ('path' in artifact) return (await this.#artifacts.read(artifact.path)).artifact.digest;
     return this.#artifacts.digestOfBytes(artifact.bytes);
   }
+}
+
+function resultsOf(
+  settings: NonNullable<NonNullable<CheckedOptions['partitions']>['results']>,
+  clock: Clock,
+  seed: number,
+  debug: boolean,
+): HeapPartition<Tensors> | SharedPartition<Tensors> {
+  const { storage, ttlMs, maxEntryBytes } = settings;
+  const options = {
+    ...partitionBasics('results', settings, { budgetBytes: '10%', policy: 'lru' }, clock, seed),
+    ttlMs,
+    maxEntryBytes:
+      maxEntryBytes === undefined ? undefined : bytesOfSetting('partitions.results.maxEntryBytes', maxEntryBytes),
+    ...(debug && { free: poison }),
+  };
+  if (storage !== 'shared') return new HeapPartition<Tensors>(options);
+  return new SharedPartition<Tensors>({ ...options, codec: tensorCodec, ...(debug && { fillByte: POISON }) });
 }
 
 interface PartitionBasics {

@@ -6,9 +6,9 @@ import { throwIfAborted, whenAborted } from '../base/cancellation.ts';
 /** Where a budget turns to when bytes are short. */
 export interface Evictor {
   /** Bytes of entries that could be evicted now: neither leased nor already leaving. */
-  evictableBytes(): number;
-  /** Evicts one entry; `false` if there is none to evict. */
-  evictOne(): boolean;
+  readonly evictableBytes: number;
+  /** Evicts one entry to make room for so many bytes; `false` if there is none to evict. */
+  evictOne(forBytes: number): boolean;
 }
 
 interface Waiter {
@@ -92,7 +92,7 @@ export class ByteBudget {
   correct(deltaBytes: number): void {
     this.#usedBytes += deltaBytes;
     invariant(this.#usedBytes >= 0, 'more bytes given back than taken');
-    if (deltaBytes > 0) this.#makeRoom(0);
+    if (deltaBytes > 0) this.#payBack(deltaBytes);
     else this.pump();
   }
 
@@ -111,11 +111,11 @@ export class ByteBudget {
 
   /** Serves waiters as far as there is room; called when bytes came back or an entry became evictable. */
   pump(): void {
-    if (this.#pumping) return;
+    if (this.#pumping || (this.#waiters.size === 0 && this.#usedBytes <= this.limitBytes)) return;
     this.#pumping = true;
     try {
       // A correction may have left the budget exceeded; what became evictable since then pays for that first.
-      if (this.#usedBytes > this.limitBytes) this.#makeRoom(0);
+      this.#payBack(0);
       for (const waiter of this.#waiters) {
         if (!this.tryTake(waiter.bytes)) continue;
         this.#waiters.delete(waiter);
@@ -127,8 +127,16 @@ export class ByteBudget {
   }
 
   #makeRoom(bytes: number): void {
-    const shortBytes = (): number => this.#usedBytes - this.#releasingBytes + bytes - this.limitBytes;
-    if (bytes > 0 && shortBytes() > this.#evictor.evictableBytes()) return;
-    while (shortBytes() > 0 && this.#evictor.evictOne());
+    if (this.#shortBytes(bytes) > this.#evictor.evictableBytes) return;
+    while (this.#shortBytes(bytes) > 0 && this.#evictor.evictOne(bytes));
+  }
+
+  /** Evicts for what is charged already; `forBytes` is what it was charged for. */
+  #payBack(forBytes: number): void {
+    while (this.#shortBytes(0) > 0 && this.#evictor.evictOne(forBytes));
+  }
+
+  #shortBytes(bytes: number): number {
+    return this.#usedBytes - this.#releasingBytes + bytes - this.limitBytes;
   }
 }

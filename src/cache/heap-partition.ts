@@ -1,88 +1,57 @@
-import { invariant } from '../base/assertions.ts';
 import { InferkvError } from '../base/errors.ts';
 import type { Clock } from '../base/clock.ts';
-import type { Random } from '../base/random.ts';
-import type { Departure, Policy, PolicyContext, PolicyFactory } from '../policies/policy.ts';
-import { ByteBudget } from './byte-budget.ts';
+import { DEPARTED } from './departures.ts';
+import { checkFacts, checkLimits, checkSize, overheadOf } from './entry-facts.ts';
+import type { Explanation } from './explanation.ts';
+import { ADMITTED, HeapEntries } from './heap-entries.ts';
+import type { HeapPartitionOptions } from './heap-options.ts';
 import { HeapLease, type Holding } from './holding.ts';
 import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats } from './partition.ts';
 import { SingleFlight, type Landing } from './single-flight.ts';
+import { tagStats, tenantStats, type TagStats } from './statistics.ts';
+import type { TenantStats } from './tenants.ts';
 
-/** What a heap partition is made of. */
-export interface HeapPartitionOptions<V> {
-  readonly name: string;
-  readonly budgetBytes: number;
-  readonly policy: PolicyFactory;
-  readonly clock: Clock;
-  readonly random: Random;
-  /** Entries above this are served and not kept; the whole budget if left out. */
-  readonly maxEntryBytes?: number;
-  /** Milliseconds an entry lives unless its own facts say otherwise; `Infinity` if left out. */
-  readonly ttlMs?: number;
-  /** Frees what a value holds on to, once it has left and nobody leases it; its bytes come back when this is done. */
-  readonly free?: (value: V) => void | Promise<void>;
-}
-
-/** Bytes an entry takes besides its value: its record, its key, its place in the index and in the policy. */
-export const ENTRY_OVERHEAD_BYTES = 320;
-
-// Slots looked at for expiry on each insertion: at least as many as can come in, so the dead never pile up.
-const SWEEP_STEP = 2;
-
-/** A partition whose values are JavaScript objects of this thread: sessions, results before they move to shared memory. */
+/**
+ * A partition whose values are JavaScript objects of this thread: sessions, results before they move to shared memory.
+ * `get` and `set` allocate nothing once the partition has been as full as it gets.
+ *
+ * Callbacks may call the partition. `free` sees it without the entry it frees; a load may read and change it, and what it
+ * loads then takes the place of what it put under its own key; a policy may not, and gets `ERR_INFERKV_REENTRANT`.
+ */
 export class HeapPartition<V> implements Partition<V> {
   readonly name: string;
-  readonly #options: HeapPartitionOptions<V>;
-  readonly #index = new Map<Key, Holding<V>>();
-  readonly #slots: (Holding<V> | undefined)[] = [];
-  readonly #freeSlots: number[] = [];
-  readonly #byTag = new Map<string, Set<Holding<V>>>();
+  readonly #clock: Clock;
+  readonly #entries: HeapEntries<V>;
   readonly #flights = new SingleFlight<Fetched<V>>();
-  readonly #budget: ByteBudget;
-  readonly #policy: Policy;
-  readonly #frees = new Set<Promise<void>>();
-  #evictableBytes = 0;
-  #sweepAt = 0;
-  #closed = false;
-  #counts = {
-    hits: 0,
-    misses: 0,
-    joined: 0,
-    insertions: 0,
-    evictions: 0,
-    expirations: 0,
-    refusals: 0,
-    activeLeases: 0,
-    savedMs: 0,
-  };
+  #joined = 0;
+  #activeLeases = 0;
 
+  /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` for a budget, size or time that cannot be */
   constructor(options: HeapPartitionOptions<V>) {
+    checkLimits(options);
     this.name = options.name;
-    this.#options = options;
-    this.#budget = new ByteBudget(options.budgetBytes, {
-      evictableBytes: () => this.#evictableBytes,
-      evictOne: () => this.#evictOne(),
-    });
-    this.#policy = options.policy(this.#policyContext());
+    this.#clock = options.clock;
+    this.#entries = new HeapEntries(options);
   }
 
   get(key: Key): V | undefined {
-    return this.#use(key)?.value;
+    const slot = this.#entries.use(key);
+    return slot < 0 ? undefined : this.#entries.table.values[slot];
   }
 
   lease(key: Key): Lease<V> | undefined {
-    const holding = this.#use(key);
-    return holding === undefined ? undefined : this.#leaseOf(holding);
+    const slot = this.#entries.use(key);
+    return slot < 0 ? undefined : this.#leaseOf(this.#entries.holdingOf(slot));
   }
 
   fetch(key: Key, load: (signal: AbortSignal) => Promise<Loaded<V>>, options: FetchOptions = {}): Promise<Fetched<V>> {
-    if (this.#closed) return Promise.reject(this.#closedError());
+    if (this.#entries.isClosed) return Promise.reject(this.#closedError());
     if (options.refresh !== true) {
       const lease = this.lease(key);
       if (lease !== undefined) return Promise.resolve({ lease, status: 'hit', tier: 'memory' });
       const joined = this.#flights.join(key, options.signal);
       if (joined !== undefined) {
-        this.#counts.joined++;
+        this.#joined++;
         return joined;
       }
     }
@@ -90,117 +59,129 @@ export class HeapPartition<V> implements Partition<V> {
   }
 
   set(key: Key, value: V, facts: EntryFacts): boolean {
-    const chargedBytes = facts.sizeBytes + ENTRY_OVERHEAD_BYTES;
-    const holding = this.#holdingOf(key, value, facts, chargedBytes);
-    const kept = this.#mayHold(key, chargedBytes) && this.#admit(holding);
-    if (!kept) {
-      this.#counts.refusals++;
-      void this.#free(holding, false);
+    checkFacts(key, facts);
+    const entries = this.#entries;
+    entries.seat.assertIdle();
+    const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags);
+    const verdict = entries.claim(key, facts, chargedBytes);
+    if (verdict === ADMITTED) {
+      entries.enter(key, value, facts, chargedBytes);
+      return true;
     }
-    return kept;
+    entries.refuse(key, verdict, facts, chargedBytes);
+    entries.freeing.free(value, 0);
+    return false;
   }
 
   delete(key: Key): boolean {
-    const holding = this.#index.get(key);
-    if (holding === undefined) return false;
-    this.#leave(holding, 'removed');
+    const entries = this.#entries;
+    entries.seat.assertIdle();
+    const slot = entries.index.find(key);
+    if (slot < 0) return false;
+    entries.leave(slot, DEPARTED.deleted);
     return true;
   }
 
   invalidateTag(tag: string): number {
-    const tagged = [...(this.#byTag.get(tag) ?? [])];
-    for (const holding of tagged) this.#leave(holding, 'removed');
-    return tagged.length;
+    const entries = this.#entries;
+    entries.seat.assertIdle();
+    let gone = 0;
+    for (const slot of entries.tags.slotsOf(tag)) {
+      // A callback may have taken it out meanwhile.
+      if (!entries.tags.has(tag, slot)) continue;
+      entries.leave(slot, DEPARTED.invalidated, tag);
+      gone++;
+    }
+    return gone;
   }
 
-  /** Corrects the size of an entry that was measured again; others are evicted for it if need be. */
+  /**
+   * Corrects the size of an entry that was measured again; others are evicted for it if need be.
+   *
+   * @throws InferkvError `ERR_INFERKV_FACTS_INVALID`
+   */
   resize(key: Key, sizeBytes: number): void {
-    const holding = this.#index.get(key);
-    if (holding === undefined) return;
-    const delta = sizeBytes + ENTRY_OVERHEAD_BYTES - holding.chargedBytes;
-    if (delta === 0) return;
-    holding.chargedBytes += delta;
-    if (holding.leases === 0) this.#evictableBytes += delta;
-    this.#policy.update(holding.slot);
-    this.#budget.correct(delta);
+    checkSize(key, sizeBytes);
+    this.#entries.seat.assertIdle();
+    const slot = this.#entries.index.find(key);
+    if (slot >= 0) this.#entries.recharge(slot, sizeBytes);
   }
 
   /** Whether that many bytes would fit without taking out the entry of `key`; everything else that may go counts as room. */
   fitsBeside(bytes: number, key: Key): boolean {
-    const beside = this.#index.get(key);
-    const keptBytes = beside?.leases === 0 ? beside.chargedBytes : 0;
-    const fixedBytes = this.#budget.usedBytes - this.#evictableBytes + keptBytes;
-    return fixedBytes + bytes + ENTRY_OVERHEAD_BYTES <= this.#budget.limitBytes;
+    const { index, table, budget, evictableBytes } = this.#entries;
+    const slot = index.find(key);
+    const isEvictable = slot >= 0 && !table.isHeld(slot);
+    const keptBytes = isEvictable ? table.chargedBytes(slot) : 0;
+    return budget.usedBytes - evictableBytes + keptBytes + bytes + overheadOf(key, undefined) <= budget.limitBytes;
   }
 
   /** The entry's value without counting as a use, for those who only look. */
   peek(key: Key): V | undefined {
-    return this.#index.get(key)?.value;
+    const slot = this.#entries.index.find(key);
+    return slot < 0 ? undefined : this.#entries.table.values[slot];
   }
 
   /** Whether somebody leases the entry of `key`. */
   isLeased(key: Key): boolean {
-    return (this.#index.get(key)?.leases ?? 0) > 0;
+    const slot = this.#entries.index.find(key);
+    return slot >= 0 && this.#entries.table.isHeld(slot);
   }
 
   /** The keys that lie here, in no particular order. */
   keys(): IterableIterator<Key> {
-    return this.#index.keys();
+    return this.#entries.index.keys();
+  }
+
+  explain(key: Key): Explanation {
+    const { index, expiry, departures, seat } = this.#entries;
+    const slot = index.find(key);
+    if (slot >= 0 && !expiry.isOver(slot)) return this.#entries.describe(key, slot);
+    if (slot >= 0) this.#entries.leave(slot, DEPARTED.expired);
+    if (this.#flights.isUnderWay(key)) return { state: 'loading', key };
+    return departures.find(key, seat.name) ?? { state: 'unknown', key, remembered: departures.length };
   }
 
   stats(): PartitionStats {
+    const { index, budget, table, hits, misses, insertions, departedSavedMs, departures } = this.#entries;
+    const departedBy = departures.departures();
+    const refusedBy = departures.refusals();
     return {
       name: this.name,
-      entries: this.#index.size,
-      usedBytes: this.#budget.usedBytes,
-      budgetBytes: this.#budget.limitBytes,
-      ...this.#counts,
+      entries: index.size,
+      usedBytes: budget.usedBytes,
+      budgetBytes: budget.limitBytes,
+      hits,
+      misses,
+      joined: this.#joined,
+      insertions,
+      evictions: departedBy.evicted + departedBy.quota,
+      expirations: departedBy.expired,
+      refusals: Object.values(refusedBy).reduce((sum, each) => sum + each, 0),
+      activeLeases: this.#activeLeases,
+      savedMs: departedSavedMs + table.savedMs(),
+      departedBy,
+      refusedBy,
     };
   }
 
+  tenantStats(limit?: number): readonly TenantStats[] {
+    return tenantStats(this.#entries.tenants, this.#entries.table, limit);
+  }
+
+  tagStats(limit?: number): readonly TagStats[] {
+    return tagStats(this.#entries.tags, this.#entries.table, limit);
+  }
+
   async close(): Promise<void> {
-    this.#closed = true;
-    for (const holding of this.#index.values()) this.#leave(holding, 'removed');
-    while (this.#frees.size > 0) await Promise.allSettled(this.#frees);
+    this.#entries.isClosed = true;
+    this.#entries.expiry.stop();
+    this.#entries.clear(DEPARTED.closed);
+    await this.#entries.freeing.settled();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #policyContext(): PolicyContext {
-    const at = (slot: number): Holding<V> => {
-      const holding = this.#slots[slot];
-      invariant(holding !== undefined, `policy ${this.#options.name} asked for the empty slot ${slot}`);
-      return holding;
-    };
-    return {
-      sizeBytes: (slot) => at(slot).chargedBytes,
-      costMs: (slot) => at(slot).costMs,
-      identity: (slot) => fingerprint(at(slot).key),
-      parent: () => -1,
-      isPinned: (slot) => at(slot).leases > 0,
-      now: () => this.#options.clock.now(),
-      random: () => this.#options.random.next(),
-      budgetBytes: this.#options.budgetBytes,
-    };
-  }
-
-  #use(key: Key): Holding<V> | undefined {
-    const holding = this.#index.get(key);
-    if (holding === undefined) {
-      this.#counts.misses++;
-      return undefined;
-    }
-    if (holding.expiresAt <= this.#options.clock.now()) {
-      this.#expire(holding);
-      this.#counts.misses++;
-      return undefined;
-    }
-    this.#policy.touch(holding.slot);
-    this.#counts.hits++;
-    this.#counts.savedMs += holding.costMs;
-    return holding;
   }
 
   async #load(
@@ -209,19 +190,25 @@ export class HeapPartition<V> implements Partition<V> {
     reserveBytes: number | undefined,
     signal: AbortSignal,
   ): Promise<() => Landing<Fetched<V>>> {
-    const reserved = reserveBytes === undefined ? 0 : reserveBytes + ENTRY_OVERHEAD_BYTES;
-    if (reserved > 0) await this.#budget.take(reserved, signal);
-    let loaded: Loaded<V>;
-    const { clock } = this.#options;
-    const start = clock.now();
+    if (reserveBytes !== undefined) checkSize(key, reserveBytes);
+    const { budget, freeing } = this.#entries;
+    const reserved = reserveBytes === undefined ? 0 : reserveBytes + overheadOf(key, undefined);
+    if (reserved > 0) await budget.take(reserved, signal);
+    const start = this.#clock.now();
+    let loaded: Loaded<V> | undefined;
+    let facts: EntryFacts;
     try {
       loaded = await load(signal);
+      facts = { ...loaded, costMs: loaded.costMs ?? this.#clock.now() - start };
+      checkFacts(key, facts);
     } catch (error) {
-      if (reserved > 0) this.#budget.give(reserved, false);
+      if (reserved > 0) budget.give(reserved, false);
+      // What comes with facts that cannot be is nobody's.
+      if (loaded !== undefined) freeing.free(loaded.value, 0);
       throw error;
     }
-    const facts: EntryFacts = { ...loaded, costMs: loaded.costMs ?? clock.now() - start };
-    return () => this.#landing(this.#land(key, loaded, facts, reserved));
+    const { value, keep = true } = loaded;
+    return () => this.#landing(this.#land(key, value, keep, facts, reserved));
   }
 
   #landing(holding: Holding<V>): Landing<Fetched<V>> {
@@ -234,157 +221,52 @@ export class HeapPartition<V> implements Partition<V> {
         return shared;
       },
       done: () => {
-        if (holding.slot < 0 && holding.leases === 0) void this.#free(holding, holding.chargedBytes > 0);
+        if (holding.leases === 0) this.#letGo(holding);
       },
     };
   }
 
   /** Takes in what was loaded: kept if it fits, otherwise alive as long as its leases. */
-  #land(key: Key, { value, keep = true }: Loaded<V>, facts: EntryFacts, reserved: number): Holding<V> {
-    const chargedBytes = facts.sizeBytes + ENTRY_OVERHEAD_BYTES;
-    const holding = this.#holdingOf(key, value, facts, chargedBytes);
+  #land(key: Key, value: V, keep: boolean, facts: EntryFacts, reserved: number): Holding<V> {
+    const entries = this.#entries;
+    const { sizeBytes, costMs } = facts;
+    const chargedBytes = sizeBytes + overheadOf(key, facts.tags);
     if (reserved > 0) {
       // The memory is in use already, so the correction is charged as a fact before anyone is evicted for it.
-      this.#budget.correct(chargedBytes - reserved);
-      if (!this.#closed && keep) this.#enter(holding);
-      return holding;
+      entries.budget.correct(chargedBytes - reserved);
+      const old = keep ? entries.index.find(key) : -1;
+      if (old >= 0) entries.leave(old, DEPARTED.replaced);
+      // Whoever frees what left may have called back: a newer value of this key stays, and a closed partition is closed.
+      if (keep && !entries.isClosed && entries.index.find(key) < 0) {
+        return entries.holdingOf(entries.enter(key, value, facts, chargedBytes));
+      }
+      return { value, costMs, sizeBytes, chargedBytes, slot: -1, leases: 0 };
     }
-    if (!keep || !this.#mayHold(key, chargedBytes) || !this.#admit(holding)) {
-      if (keep) this.#counts.refusals++;
-      // Served and not kept: it lives on its receivers' account, not on the budget's.
-      holding.chargedBytes = 0;
+    if (keep) {
+      const verdict = entries.claim(key, facts, chargedBytes);
+      if (verdict === ADMITTED) return entries.holdingOf(entries.enter(key, value, facts, chargedBytes));
+      entries.refuse(key, verdict, facts, chargedBytes);
     }
-    return holding;
-  }
-
-  /** Whether an entry of that size may lie here at all; the value it would have replaced is out of date either way. */
-  #mayHold(key: Key, chargedBytes: number): boolean {
-    this.delete(key);
-    const maxEntryBytes = this.#options.maxEntryBytes ?? Number.POSITIVE_INFINITY;
-    const fits = chargedBytes <= this.#budget.limitBytes && chargedBytes - ENTRY_OVERHEAD_BYTES <= maxEntryBytes;
-    return fits && !this.#closed;
-  }
-
-  #admit(holding: Holding<V>): boolean {
-    this.#sweep();
-    if (!this.#budget.tryTake(holding.chargedBytes)) return false;
-    this.#enter(holding);
-    return true;
-  }
-
-  #holdingOf(key: Key, value: V, facts: EntryFacts, chargedBytes: number): Holding<V> {
-    const ttlMs = facts.ttlMs ?? this.#options.ttlMs ?? Number.POSITIVE_INFINITY;
-    return {
-      key,
-      value,
-      chargedBytes,
-      costMs: facts.costMs,
-      expiresAt: ttlMs === Number.POSITIVE_INFINITY ? ttlMs : this.#options.clock.now() + ttlMs,
-      tags: facts.tags ?? [],
-      slot: -1,
-      leases: 0,
-    };
-  }
-
-  #enter(holding: Holding<V>): void {
-    this.delete(holding.key);
-    const slot = this.#freeSlots.pop() ?? this.#slots.length;
-    holding.slot = slot;
-    this.#slots[slot] = holding;
-    this.#index.set(holding.key, holding);
-    for (const tag of holding.tags) {
-      const tagged = this.#byTag.get(tag);
-      if (tagged === undefined) this.#byTag.set(tag, new Set([holding]));
-      else tagged.add(holding);
-    }
-    this.#evictableBytes += holding.chargedBytes;
-    this.#policy.insert(slot);
-    this.#counts.insertions++;
-  }
-
-  #leave(holding: Holding<V>, why: Departure): void {
-    invariant(holding.slot >= 0, 'an entry left twice');
-    this.#policy.leave(holding.slot, why);
-    this.#index.delete(holding.key);
-    for (const tag of holding.tags) {
-      const tagged = this.#byTag.get(tag);
-      tagged?.delete(holding);
-      if (tagged?.size === 0) this.#byTag.delete(tag);
-    }
-    this.#slots[holding.slot] = undefined;
-    this.#freeSlots.push(holding.slot);
-    holding.slot = -1;
-    if (holding.leases > 0) return;
-    this.#evictableBytes -= holding.chargedBytes;
-    void this.#free(holding, true);
-  }
-
-  #evictOne(): boolean {
-    const victim = this.#policy.victim();
-    const holding = this.#slots[victim];
-    if (holding === undefined) return false;
-    invariant(holding.leases === 0, `policy ${this.#policy.name} chose a leased entry`);
-    this.#counts.evictions++;
-    this.#leave(holding, 'evicted');
-    return true;
-  }
-
-  /** Lets a value go that nobody can reach any more; its bytes come back when its owner is done. */
-  async #free(holding: Holding<V>, charged: boolean): Promise<void> {
-    const pending = this.#options.free?.(holding.value);
-    const bytes = charged ? holding.chargedBytes : 0;
-    if (pending === undefined) {
-      if (bytes > 0) this.#budget.give(bytes, false);
-      return;
-    }
-    this.#budget.expect(bytes);
-    // A failing owner has said so elsewhere; its bytes come back all the same.
-    const settled = pending.catch(() => undefined);
-    this.#frees.add(settled);
-    await settled;
-    this.#frees.delete(settled);
-    this.#budget.give(bytes, true);
+    // Served and not kept: it lives on its receivers' account, not on the budget's.
+    return { value, costMs, sizeBytes, chargedBytes: 0, slot: -1, leases: 0 };
   }
 
   #leaseOf(holding: Holding<V>): Lease<V> {
-    if (holding.leases === 0 && holding.slot >= 0) this.#evictableBytes -= holding.chargedBytes;
-    this.#counts.activeLeases++;
+    this.#activeLeases++;
     return new HeapLease(holding, this.#onRelease);
   }
 
   readonly #onRelease = (holding: Holding<V>): void => {
-    this.#counts.activeLeases--;
-    if (holding.leases > 0) return;
-    if (holding.slot < 0) {
-      void this.#free(holding, holding.chargedBytes > 0);
-      return;
-    }
-    this.#evictableBytes += holding.chargedBytes;
-    this.#budget.pump();
+    this.#activeLeases--;
+    if (holding.leases === 0) this.#letGo(holding);
   };
 
-  #expire(holding: Holding<V>): void {
-    this.#counts.expirations++;
-    this.#leave(holding, 'removed');
-  }
-
-  #sweep(): void {
-    const now = this.#options.clock.now();
-    for (let i = 0; i < SWEEP_STEP && this.#slots.length > 0; i++) {
-      this.#sweepAt = (this.#sweepAt + 1) % this.#slots.length;
-      const holding = this.#slots[this.#sweepAt];
-      if (holding !== undefined && holding.expiresAt <= now) this.#expire(holding);
-    }
+  #letGo(holding: Holding<V>): void {
+    if (holding.slot < 0) this.#entries.freeing.free(holding.value, holding.chargedBytes);
+    else this.#entries.unhold(holding);
   }
 
   #closedError(): InferkvError {
     return new InferkvError('ERR_INFERKV_CLOSED', `The partition ${this.name} is closed.`, { key: this.name });
   }
-}
-
-// FNV-1a over the key's characters: keys are digests or of the operator's making, so a weak hash is enough here.
-function fingerprint(key: Key): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
-  return hash >>> 0;
 }

@@ -1,17 +1,14 @@
 import { InferkvError } from '../base/errors.ts';
-import type { Key, Lease } from './partition.ts';
+import type { Lease } from './partition.ts';
 
-/** A value with what a partition knows of it, alive while it is in the index or somebody leases it. */
+/** A value that somebody leases, with what must be known of it after its entry has left. */
 export interface Holding<V> {
-  readonly key: Key;
   readonly value: V;
-  /** Bytes charged to the budget for it. */
-  chargedBytes: number;
   readonly costMs: number;
-  /** On the partition's clock; `Infinity` for never. */
-  readonly expiresAt: number;
-  readonly tags: readonly string[];
-  /** Where it lies in the index; -1 once it has left, or if it was never kept. */
+  sizeBytes: number;
+  /** Bytes charged to the budget for it; 0 if it was served and not kept. */
+  chargedBytes: number;
+  /** Where its entry lies; -1 once that has left, or if there never was one. */
   slot: number;
   leases: number;
 }
@@ -27,7 +24,7 @@ export class HeapLease<V> implements Lease<V> {
     holding.leases++;
     this.#holding = holding;
     this.costMs = holding.costMs;
-    this.sizeBytes = holding.chargedBytes;
+    this.sizeBytes = holding.sizeBytes;
     this.#onRelease = onRelease;
   }
 

@@ -1,16 +1,20 @@
+import type { DepartureReason, Explanation, RefusalReason } from './explanation.ts';
+
 /** Names an entry: for requests the SHA-256 digest in lower-case hex (inference/request-key.ts); any string is a legal key. */
 export type Key = string;
 
 /** What is known of an entry besides its value. */
 export interface EntryFacts {
-  /** Bytes the value holds on to. */
+  /** Bytes the value holds on to; whole. */
   readonly sizeBytes: number;
   /** Milliseconds it took to load or compute, measured. */
   readonly costMs: number;
-  /** Milliseconds until it expires; the partition's own time to live if left out, `Infinity` for never. */
+  /** Milliseconds until it expires, never earlier and up to a few later; the partition's own time to live if left out, `Infinity` for never. */
   readonly ttlMs?: number;
   /** Labels by which it can be invalidated together with others: a model's digest, a tenant. */
-  readonly tags?: readonly string[];
+  readonly tags?: readonly string[] | undefined;
+  /** Whose entry it is, where tenants have quotas or are counted apart. */
+  readonly tenant?: string | undefined;
 }
 
 /** A level of the stack that an entry was found in. */
@@ -30,9 +34,23 @@ export interface Lease<V> extends Disposable {
   release(): void;
 }
 
+/** Memory of the partition's own in the form of a value, to be filled by a load: what it gives back need not be copied then. */
+export interface Draft<V> {
+  /** Holds whatever lay there before, and is the load's until it ends. */
+  readonly value: V;
+}
+
+/** Makes a draft of a value whose length and form are known; `undefined` where there is no room, or where values are not kept as bytes. */
+export type MakeDraft<V> = (form: {
+  readonly lengthBytes: number;
+  readonly metadata: Uint8Array;
+}) => Draft<V> | undefined;
+
 /** What `load` of `fetch` gives back. */
 export interface Loaded<V> extends Omit<EntryFacts, 'costMs'> {
   readonly value: V;
+  /** The draft that was filled, if `value` is just that. */
+  readonly draft?: Draft<V> | undefined;
   /** Measured around the call of `load` if left out. */
   readonly costMs?: number;
   /** `false` serves the value to those who wait for it, and does not keep it. */
@@ -79,6 +97,10 @@ export interface PartitionStats {
   readonly activeLeases: number;
   /** Milliseconds of loading or computing that hits made unnecessary. */
   readonly savedMs: number;
+  /** Entries that left, by why; `evictions` are those that were `evicted` and those that left for a `quota`. */
+  readonly departedBy: Readonly<Record<DepartureReason, number>>;
+  /** `refusals`, by why. */
+  readonly refusedBy: Readonly<Record<RefusalReason, number>>;
 }
 
 /**
@@ -98,13 +120,23 @@ export interface Partition<V> extends AsyncDisposable {
   /** A hold on the value if it lies here. */
   lease(key: Key): Lease<V> | undefined;
   /** The value, loaded by `load` if it does not lie here. */
-  fetch(key: Key, load: (signal: AbortSignal) => Promise<Loaded<V>>, options?: FetchOptions): Promise<Fetched<V>>;
-  /** Puts a value in, which belongs to the partition from then on; `false` if it was not kept. */
+  fetch(
+    key: Key,
+    load: (signal: AbortSignal, makeDraft?: MakeDraft<V>) => Promise<Loaded<V>>,
+    options?: FetchOptions,
+  ): Promise<Fetched<V>>;
+  /**
+   * Puts a value in, which belongs to the partition from then on; `false` if it was not kept.
+   *
+   * @throws InferkvError `ERR_INFERKV_FACTS_INVALID` for a size, cost or time to live that cannot be, before anything changes
+   */
   set(key: Key, value: V, facts: EntryFacts): boolean;
   /** Takes an entry out; `false` if there was none. */
   delete(key: Key): boolean;
   /** Takes out every entry with that tag; gives their number. */
   invalidateTag(tag: string): number;
+  /** What is known of a key: where its entry is, or why it is not here. Does not count as a use. */
+  explain(key: Key): Explanation;
   stats(): PartitionStats;
   /** Takes everything out and waits until it is freed; leased values are freed when their leases end. */
   close(): Promise<void>;

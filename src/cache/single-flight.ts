@@ -33,6 +33,11 @@ export type Load<T> = (signal: AbortSignal) => Promise<() => Landing<T>>;
 export class SingleFlight<T> {
   readonly #flights = new Map<string, Flight<T>>();
 
+  /** Whether a load of `key` is under way. */
+  isUnderWay(key: string): boolean {
+    return this.#flights.has(key);
+  }
+
   /** Joins the load of `key` that is under way, or `undefined` if there is none. */
   join(key: string, signal: AbortSignal | undefined): Promise<T> | undefined {
     const flight = this.#flights.get(key);

@@ -11,6 +11,7 @@ import { keysCommand } from './keys.ts';
 import { modelsCommand } from './models.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
+import { simulateCommand } from './simulate.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -25,6 +26,7 @@ const commands = [
   modelsCommand(),
   configCommand(),
   keysCommand(),
+  simulateCommand(),
   demoCommand(),
   buildTorchCommand(),
 ];

@@ -15,7 +15,13 @@ const cacheFields = {
   partitions: z
     .strictObject({
       models: partition.extend({ keepAliveMs: milliseconds.optional() }).optional(),
-      results: partition.extend({ ttlMs: milliseconds.optional(), maxEntryBytes: bytes.optional() }).optional(),
+      results: partition
+        .extend({
+          storage: z.enum(['heap', 'shared']).optional(),
+          ttlMs: milliseconds.optional(),
+          maxEntryBytes: bytes.optional(),
+        })
+        .optional(),
     })
     .optional(),
   recheckMs: milliseconds.optional(),
@@ -44,6 +50,8 @@ export interface CheckedOptions {
         readonly models?: (CheckedPartition & { readonly keepAliveMs?: number | undefined }) | undefined;
         readonly results?:
           | (CheckedPartition & {
+              /** `heap`: JavaScript memory of the main thread; `shared`: memory that all threads see. */
+              readonly storage?: 'heap' | 'shared' | undefined;
               readonly ttlMs?: number | undefined;
               readonly maxEntryBytes?: number | string | undefined;
             })

@@ -19,6 +19,7 @@ const CACHE_SETTINGS: readonly Setting[] = [
   { path: 'partitions.models.keepAliveMs', kind: 'number', fallback: undefined },
   { path: 'partitions.results.budgetBytes', kind: 'size', fallback: '10%' },
   { path: 'partitions.results.policy', kind: 'text', fallback: 'lru' },
+  { path: 'partitions.results.storage', kind: 'text', fallback: 'heap' },
   { path: 'partitions.results.ttlMs', kind: 'number', fallback: undefined },
   { path: 'partitions.results.maxEntryBytes', kind: 'size', fallback: undefined },
   { path: 'recheckMs', kind: 'number', fallback: 1000 },

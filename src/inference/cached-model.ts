@@ -7,7 +7,8 @@ import type { RunResult, SessionMetadata } from '../engines/engine.ts';
 import type { Catalog, ModelVersion } from '../models/catalog.ts';
 import type { ModelSettings } from '../models/model-settings.ts';
 import type { Residency, Resident } from '../models/residency.ts';
-import { modelKey } from './request-key.ts';
+import { forecastOf } from './output-forecast.ts';
+import { modelKey, type ModelKey } from './request-key.ts';
 import {
   modelTag,
   type Answer,
@@ -127,6 +128,11 @@ export class CachedModel {
     return lease.value.session.metadata;
   }
 
+  /** What its present content contributes to the keys of its results, for threads that look those up by themselves. */
+  async modelKey(): Promise<ModelKey> {
+    return this.#identityOf(await this.#parts.catalog.find(this.name, this.version)).modelKey;
+  }
+
   /** Its version and whether that is loaded, as far as known, and what was wrong when its file was last looked at; never waits. */
   peek(): { readonly version: string | undefined; readonly resident: boolean; readonly fault: unknown } {
     const { catalog, residency } = this.#parts;
@@ -207,7 +213,9 @@ export class CachedModel {
       keeps: enabled,
       ttlMs,
       maxEntryBytes,
-      run: (inputs, signal) => this.#run(version, inputs, options, signal),
+      run: (inputs, signal, into) => this.#run(version, inputs, options, signal, into),
+      // Requests that write into memory of their own run alone, which costs more than the copy where runs are batched.
+      forecast: version.settings.batching === undefined ? forecastOf(version) : undefined,
     };
   }
 
@@ -236,10 +244,11 @@ export class CachedModel {
     inputs: Tensors,
     options: RequestOptions,
     signal: AbortSignal | undefined,
+    into: Tensors | undefined,
   ): Promise<RunResult> {
     const lease = this.#parts.residency.tryLease(version);
-    if (lease !== undefined) return runOn(lease, inputs, options, signal);
-    return this.#parts.residency.lease(version, signal).then((loaded) => runOn(loaded, inputs, options, signal));
+    if (lease !== undefined) return runOn(lease, inputs, options, signal, into);
+    return this.#parts.residency.lease(version, signal).then((loaded) => runOn(loaded, inputs, options, signal, into));
   }
 }
 
@@ -248,9 +257,10 @@ async function runOn(
   inputs: Tensors,
   { outputs }: RequestOptions,
   signal: AbortSignal | undefined,
+  into: Tensors | undefined,
 ): Promise<RunResult> {
   try {
-    return await lease.value.session.run(inputs, { outputs, signal });
+    return await lease.value.session.run(inputs, { outputs, signal, into });
   } finally {
     lease.release();
   }

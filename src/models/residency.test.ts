@@ -6,7 +6,7 @@ import { describe, it } from 'node:test';
 import { BAD, type FakeSession } from '../../test/support/fake-engine.ts';
 import { FakeLibrary } from '../../test/support/fake-library.ts';
 import { isInferkvError } from '../base/errors.ts';
-import { ENTRY_OVERHEAD_BYTES } from '../cache/heap-partition.ts';
+import { ENTRY_OVERHEAD_BYTES } from '../cache/entry-facts.ts';
 import type { Answer, CachedModel, InferenceCacheOptions } from '../index.ts';
 import { rejects } from '../../test/support/rejects.ts';
 

@@ -1,4 +1,4 @@
-import { greedyDual } from './greedy-dual.ts';
+import { GreedyDual } from './greedy-dual.ts';
 import type { Policy, PolicyContext } from './policy.ts';
 
 // So that an entry whose cost was too small to measure is still worth more the more it is used and the smaller it is.
@@ -11,7 +11,7 @@ const MIN_COST_MS = 1e-3;
  * https://www.hpl.hp.com/techreports/98/HPL-98-69R1.pdf
  */
 export function gdsf(context: PolicyContext): Policy {
-  return greedyDual('gdsf', context, (slot, uses) => {
+  return new GreedyDual('gdsf', context, (slot, uses) => {
     const costMs = Math.max(MIN_COST_MS, context.costMs(slot));
     return (uses * costMs) / Math.max(1, context.sizeBytes(slot));
   });

@@ -1,5 +1,8 @@
-import type { Policy, PolicyContext } from './policy.ts';
+import { grown } from './growing.ts';
+import type { Departure, Policy, PolicyContext } from './policy.ts';
 import { SlotHeap } from './slot-heap.ts';
+
+const FIRST_CAPACITY = 64;
 
 /** What an entry is worth beyond the age of the cache, given how often it was used. */
 export type Worth = (slot: number, uses: number) => number;
@@ -11,35 +14,57 @@ export type Worth = (slot: number, uses: number) => number;
  * Source: Cao and Irani, "Cost-aware WWW proxy caching algorithms", USENIX 1997,
  * https://www.usenix.org/conference/usits-97/cost-aware-www-proxy-caching-algorithms
  */
-export function greedyDual(name: string, context: PolicyContext, worth: Worth): Policy {
-  const heap = new SlotHeap();
-  const uses: number[] = [];
-  let age = 0;
-  const rank = (slot: number): void => heap.set(slot, age + worth(slot, uses[slot] ?? 1));
-  return {
-    name,
-    insert(slot) {
-      uses[slot] = 1;
-      rank(slot);
-    },
-    touch(slot) {
-      uses[slot] = (uses[slot] ?? 0) + 1;
-      rank(slot);
-    },
-    update: rank,
-    leave(slot, why) {
-      if (why === 'evicted') age = Math.max(age, heap.priorityOf(slot));
-      heap.remove(slot);
-    },
-    victim() {
-      const passedOver: number[] = [];
-      while (heap.length > 0 && context.isPinned(heap.lowest)) {
-        passedOver.push(heap.lowest);
-        heap.remove(heap.lowest);
-      }
-      const victim = heap.lowest;
-      for (const slot of passedOver) heap.restore(slot);
-      return victim;
-    },
-  };
+export class GreedyDual implements Policy {
+  readonly name: string;
+  readonly #context: PolicyContext;
+  readonly #worth: Worth;
+  readonly #heap = new SlotHeap();
+  #uses = new Float64Array(FIRST_CAPACITY);
+  #passedOver = new Int32Array(FIRST_CAPACITY);
+  #age = 0;
+
+  constructor(name: string, context: PolicyContext, worth: Worth) {
+    this.name = name;
+    this.#context = context;
+    this.#worth = worth;
+  }
+
+  insert(slot: number): void {
+    if (slot >= this.#uses.length) this.#grow(slot + 1);
+    this.#uses[slot] = 1;
+    this.#heap.set(slot, this.#age + this.#worth(slot, 1));
+  }
+
+  touch(slot: number): void {
+    const uses = (this.#uses[slot] ?? 0) + 1;
+    this.#uses[slot] = uses;
+    this.#heap.set(slot, this.#age + this.#worth(slot, uses));
+  }
+
+  update(slot: number): void {
+    this.#heap.set(slot, this.#age + this.#worth(slot, this.#uses[slot] ?? 1));
+  }
+
+  leave(slot: number, why: Departure): void {
+    if (why === 'evicted') this.#age = Math.max(this.#age, this.#heap.priorityOf(slot));
+    this.#heap.remove(slot);
+  }
+
+  victim(): number {
+    const heap = this.#heap;
+    let passedOver = 0;
+    while (heap.length > 0 && this.#context.isPinned(heap.lowest)) {
+      this.#passedOver[passedOver++] = heap.lowest;
+      heap.remove(heap.lowest);
+    }
+    const victim = heap.lowest;
+    while (passedOver > 0) heap.restore(this.#passedOver[--passedOver] ?? 0);
+    return victim;
+  }
+
+  #grow(needed: number): void {
+    const capacity = Math.max(needed, 2 * this.#uses.length);
+    this.#uses = grown(this.#uses, capacity);
+    this.#passedOver = grown(this.#passedOver, capacity);
+  }
 }

@@ -1,4 +1,4 @@
-import { greedyDual } from './greedy-dual.ts';
+import { GreedyDual } from './greedy-dual.ts';
 import type { Policy, PolicyContext } from './policy.ts';
 
 /**
@@ -8,5 +8,5 @@ import type { Policy, PolicyContext } from './policy.ts';
  * https://doi.org/10.1145/346000.346003
  */
 export function lfu(context: PolicyContext): Policy {
-  return greedyDual('lfu', context, (_slot, uses) => uses);
+  return new GreedyDual('lfu', context, (_slot, uses) => uses);
 }

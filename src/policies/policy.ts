@@ -45,6 +45,11 @@ export interface Policy {
   insert(slot: number): void;
   /** The entry in `slot` was read. */
   touch(slot: number): void;
+  /**
+   * The entries in the first `count` of `slots` were read, in this order: the same as `touch` for each. For policies whose
+   * `touch` is so short that the call itself counts; left out by others.
+   */
+  touchAll?(slots: Int32Array, count: number): void;
   /** Size or cost of the entry in `slot` changed. */
   update(slot: number): void;
   /** The entry in `slot` is gone. */

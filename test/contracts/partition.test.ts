@@ -5,7 +5,8 @@ import fc from 'fast-check';
 
 import { FakeClock } from '../../src/base/clock.ts';
 import { createRandom } from '../../src/base/random.ts';
-import { ENTRY_OVERHEAD_BYTES, HeapPartition } from '../../src/cache/heap-partition.ts';
+import { ENTRY_OVERHEAD_BYTES } from '../../src/cache/entry-facts.ts';
+import { HeapPartition } from '../../src/cache/heap-partition.ts';
 import type { Lease } from '../../src/cache/partition.ts';
 import { createPolicy } from '../../src/policies/registry.ts';
 import { box, describePartition, settle, type Box, type PartitionSetup } from './partition.ts';

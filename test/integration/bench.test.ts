@@ -3,6 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 
+import { policyNames } from '../../src/policies/registry.ts';
+import { sharedTrace } from '../support/shared-traces.ts';
 import { TempFolder } from '../support/temp.ts';
 import { torchAbsent } from '../support/torchscript.ts';
 
@@ -35,6 +37,18 @@ describe('the benchmarks', () => {
     const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
     for (const name of ['hit_over_fastify_sha256', 'hit_over_fastify', 'loop_gap_p999_ms', 'loop_gap_small_per_s']) {
       assert.ok((figures[name] ?? 0) > 0, name);
+    }
+  });
+
+  it('compare policies on traces where they are, and their times anywhere', () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'policies', '--quick', '--json'], {
+      encoding: 'utf8',
+    });
+    assert.equal(status, 0, stderr);
+    const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
+    for (const name of policyNames) assert.ok((figures[`ns_a_reference.${name}`] ?? 0) > 0, name);
+    for (const name of sharedTrace('mooncake').skip === false ? [...policyNames, 'belady'] : []) {
+      for (const trace of ['conversation', 'synthetic']) assert.ok((figures[`${trace}.3000.${name}`] ?? 0) > 0, name);
     }
   });
 
