@@ -5,7 +5,7 @@ import type { EntryFacts, Key } from './partition.ts';
  * Bytes an entry takes besides its value: its key (a digest of 64 characters), its place in the index, in the columns of
  * facts, in the policy and in the list of what left. Measured: `npm run bench -- core`, `entry_overhead_bytes`.
  */
-export const ENTRY_OVERHEAD_BYTES = 240;
+export const ENTRY_OVERHEAD_BYTES = 224;
 
 /** Bytes that each tag of an entry takes: its place in the list of the tag's entries. */
 export const TAG_OVERHEAD_BYTES = 48;

@@ -30,7 +30,7 @@ const NO_EXTRAS: EntryExtras<never> = { holding: undefined, tags: undefined, acc
  * expiry agree before and after every call.
  */
 export class HeapEntries<V> implements Evictor, ExpiringEntries {
-  readonly index: KeyIndex = new KeyIndex();
+  readonly index: KeyIndex;
   readonly table: EntryTable<V>;
   readonly tags: TagIndex = new TagIndex();
   readonly departures: Departures;
@@ -59,6 +59,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
     this.time = new CoarseClock(clock);
     this.table = new EntryTable(this.time);
+    this.index = new KeyIndex(this.table.rows);
     this.departures = new Departures(this.time, this.table);
     this.expiry = new Expiry(clock, this.time, this);
     this.budget = new ByteBudget(budgetBytes, this);
@@ -146,11 +147,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** Corrects the bytes an entry is charged with, evicting others for it if need be. */
   recharge(slot: number, sizeBytes: number): void {
     const { table } = this;
-    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.extras[slot]?.tags);
+    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.extrasOf(slot)?.tags);
     const delta = chargedBytes - table.chargedBytes(slot);
     if (delta === 0) return;
     table.recharge(slot, chargedBytes);
-    const { holding, account } = table.extras[slot] ?? NO_EXTRAS;
+    const { holding, account } = table.extrasOf(slot) ?? NO_EXTRAS;
     if (holding === undefined) this.evictableBytes += delta;
     else holding.chargedBytes = chargedBytes;
     if (account !== undefined) {
@@ -174,18 +175,18 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** What holds the value of an entry while it is leased. */
   holdingOf(slot: number): Holding<V> {
     const { table } = this;
-    const extras = table.extras[slot];
+    const extras = table.extrasOf(slot);
     if (extras?.holding !== undefined) return extras.holding;
     const chargedBytes = table.chargedBytes(slot);
     const holding: Holding<V> = {
-      value: table.values[slot] as V,
+      value: table.valueOf(slot),
       costMs: table.costMs(slot),
       sizeBytes: chargedBytes - overheadOf(this.index.keyOf(slot), extras?.tags),
       chargedBytes,
       slot,
       leases: 0,
     };
-    if (extras === undefined) table.extras[slot] = { ...NO_EXTRAS, holding };
+    if (extras === undefined) table.setExtras(slot, { ...NO_EXTRAS, holding });
     else extras.holding = holding;
     this.evictableBytes -= chargedBytes;
     return holding;
@@ -193,8 +194,8 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   /** Makes an entry evictable again that nobody leases any more. */
   unhold({ slot, chargedBytes }: Holding<V>): void {
-    const extras = this.table.extras[slot] as EntryExtras<V>;
-    if (extras.tags === undefined && extras.account === undefined) this.table.extras[slot] = undefined;
+    const extras = this.table.extrasOf(slot) as EntryExtras<V>;
+    if (extras.tags === undefined && extras.account === undefined) this.table.setExtras(slot, undefined);
     else extras.holding = undefined;
     this.evictableBytes += chargedBytes;
     this.budget.pump();
@@ -211,7 +212,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   describe(key: Key, slot: number): PresentEntry {
     const { table } = this;
     const now = this.time.now();
-    const { tags = [], account, holding } = table.extras[slot] ?? NO_EXTRAS;
+    const { tags = [], account, holding } = table.extrasOf(slot) ?? NO_EXTRAS;
     const uses = table.usesOf(slot);
     const expiresAt = this.expiry.at?.[slot] ?? Number.POSITIVE_INFINITY;
     const chargedBytes = table.chargedBytes(slot);
@@ -235,7 +236,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   #enterExtras(slot: number, { tags, tenant }: EntryFacts, chargedBytes: number): void {
     const account = tenant === undefined ? undefined : this.tenants.of(tenant);
-    this.table.extras[slot] = { holding: undefined, tags, account };
+    this.table.setExtras(slot, { holding: undefined, tags, account });
     if (tags !== undefined) this.tags.add(slot, tags);
     if (account === undefined) return;
     account.entries++;
@@ -256,12 +257,12 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.departures.depart(key, code, slot, tag, forBytes);
     const chargedBytes = table.chargedBytes(slot);
     this.departedSavedMs += table.usesOf(slot) * table.costMs(slot);
-    const extras = table.extras[slot];
+    const extras = table.extrasOf(slot);
     if (extras?.account !== undefined) this.#leaveAccount(extras.account, slot, evictor);
     if (extras?.tags !== undefined) this.tags.remove(slot, extras.tags);
     this.expiry.clear(slot);
     index.remove(slot);
-    const value = table.values[slot] as V;
+    const value = table.valueOf(slot);
     table.give(slot);
     if (extras?.holding !== undefined) {
       extras.holding.slot = -1;
@@ -303,7 +304,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** Tells those of a request who hear of every one; a tenant's own policy, too, takes an expired entry for used. */
   #watch(key: Key, slot: number): void {
     this.#admission?.record(slot < 0 ? this.index.identityOf(key) : this.index.identity(slot));
-    if (slot >= 0) this.table.extras[slot]?.account?.seat?.touch(slot);
+    if (slot >= 0) this.table.extrasOf(slot)?.account?.seat?.touch(slot);
   }
 
   /** Whether a newcomer may displace the first that would go for it; where nobody has to go it is not asked. */

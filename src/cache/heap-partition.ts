@@ -36,7 +36,7 @@ export class HeapPartition<V> implements Partition<V> {
 
   get(key: Key): V | undefined {
     const slot = this.#entries.use(key);
-    return slot < 0 ? undefined : this.#entries.table.values[slot];
+    return slot < 0 ? undefined : this.#entries.table.valueOf(slot);
   }
 
   lease(key: Key): Lease<V> | undefined {
@@ -119,7 +119,7 @@ export class HeapPartition<V> implements Partition<V> {
   /** The entry's value without counting as a use, for those who only look. */
   peek(key: Key): V | undefined {
     const slot = this.#entries.index.find(key);
-    return slot < 0 ? undefined : this.#entries.table.values[slot];
+    return slot < 0 ? undefined : this.#entries.table.valueOf(slot);
   }
 
   /** Whether somebody leases the entry of `key`. */

@@ -13,7 +13,7 @@ const MAX_STRANGERS = 8;
  *
  * ```
  *   #table   [hash, slot + 1, hash, slot + 1, ...]      0 for an empty place; a place is hash & mask, or one soon after
- *   #keys    [key of slot 0, key of slot 1, ...]        #hashes likewise
+ *   #rows    [key of slot 0, its value, key of slot 1, its value, ...]      the table's; #hashes by slot
  * ```
  *
  * Twice as fast as a `Map` where entries come and go (`npm run bench -- core`): a removal knows its hash and does not
@@ -27,12 +27,17 @@ export class KeyIndex {
   #table = new Int32Array(2 * FIRST_CAPACITY);
   #mask = FIRST_CAPACITY - 1;
   #hashes = new Int32Array(FIRST_CAPACITY);
-  readonly #keys: (Key | undefined)[] = [];
+  readonly #rows: unknown[];
   #size = 0;
   #map: Map<Key, number> | undefined;
   // What was looked for in vain is mostly put in next; forgotten as soon as anything is put in.
   #missedKey: Key | undefined;
   #missedHash = 0;
+
+  /** @param rows keys and values side by side, of which the keys are this index's to write */
+  constructor(rows: unknown[]) {
+    this.#rows = rows;
+  }
 
   /** Keys that are in. */
   get size(): number {
@@ -48,7 +53,7 @@ export class KeyIndex {
     for (let place = hash & mask; ; place = (place + 1) & mask) {
       const slot = (table[2 * place + 1] as number) - 1;
       if (slot === NOBODY) break;
-      if (table[2 * place] === hash && this.#keys[slot] === key) return slot;
+      if (table[2 * place] === hash && this.#rows[2 * slot] === key) return slot;
     }
     this.#missedKey = key;
     this.#missedHash = hash;
@@ -66,7 +71,7 @@ export class KeyIndex {
     this.#missedKey = undefined;
     if (slot >= this.#hashes.length) this.#growHashes(slot + 1);
     if (2 * (this.#size + 1) > this.#mask) this.#growTable();
-    this.#keys[slot] = key;
+    this.#rows[2 * slot] = key;
     this.#hashes[slot] = hash;
     this.#size++;
     if (this.#map !== undefined) this.#map.set(key, slot);
@@ -78,12 +83,12 @@ export class KeyIndex {
     this.#size--;
     if (this.#map === undefined) this.#vacate(slot);
     else this.#map.delete(this.keyOf(slot));
-    this.#keys[slot] = undefined;
+    this.#rows[2 * slot] = undefined;
   }
 
   /** The key of a slot that holds one. */
   keyOf(slot: number): Key {
-    return this.#keys[slot] as Key;
+    return this.#rows[2 * slot] as Key;
   }
 
   /** A 32-bit fingerprint of the key of a slot. */
@@ -99,7 +104,14 @@ export class KeyIndex {
 
   /** The keys that are in, by slot. */
   *keys(): Generator<Key, undefined> {
-    for (const key of this.#keys) if (key !== undefined) yield key;
+    for (const [, key] of this.#entries()) yield key;
+  }
+
+  *#entries(): Generator<readonly [slot: number, key: Key], undefined> {
+    for (let slot = 0; 2 * slot < this.#rows.length; slot++) {
+      const key = this.#rows[2 * slot] as Key | undefined;
+      if (key !== undefined) yield [slot, key];
+    }
   }
 
   /** Puts a hash into the first free place; gives how many of the same hash were met on the way. */
@@ -151,7 +163,7 @@ export class KeyIndex {
 
   #turnToMap(): void {
     const map = new Map<Key, number>();
-    for (const [slot, key] of this.#keys.entries()) if (key !== undefined) map.set(key, slot);
+    for (const [slot, key] of this.#entries()) map.set(key, slot);
     this.#map = map;
     this.#table = new Int32Array(0);
     this.#mask = Number.MAX_SAFE_INTEGER;

@@ -23,7 +23,7 @@ export function tenantStats(
 ): readonly TenantStats[] {
   const live = new Map<TenantAccount, { hits: number; savedMs: number }>();
   for (let slot = 0; slot < table.length; slot++) {
-    const account = table.extras[slot]?.account;
+    const account = table.extrasOf(slot)?.account;
     if (account === undefined) continue;
     const sums = live.get(account) ?? { hits: 0, savedMs: 0 };
     sums.hits += table.usesOf(slot);
