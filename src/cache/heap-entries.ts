@@ -10,7 +10,7 @@ import type { PresentEntry } from './explanation.ts';
 import { FreeQueue } from './free-queue.ts';
 import type { HeapPartitionOptions } from './heap-options.ts';
 import type { Holding } from './holding.ts';
-import { KeyIndex } from './key-index.ts';
+import { identityOf, KeyIndex } from './key-index.ts';
 import type { EntryFacts, Key } from './partition.ts';
 import { PolicySeat } from './policy-seat.ts';
 import { TableContext } from './table-context.ts';
@@ -303,7 +303,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   /** Tells those of a request who hear of every one; a tenant's own policy, too, takes an expired entry for used. */
   #watch(key: Key, slot: number): void {
-    this.#admission?.record(slot < 0 ? this.index.identityOf(key) : this.index.identity(slot));
+    this.#admission?.record(identityOf(key));
     if (slot >= 0) this.table.extrasOf(slot)?.account?.seat?.touch(slot);
   }
 
@@ -315,12 +315,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const victim = seat.victim();
     if (victim < 0) return true;
     const { table, index } = this;
-    const candidate = index.identityOf(key);
     return admission.admits(
-      candidate,
+      identityOf(key),
       bytes,
       costMs,
-      index.identity(victim),
+      identityOf(index.keyOf(victim)),
       table.chargedBytes(victim),
       table.costMs(victim),
     );
