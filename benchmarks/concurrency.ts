@@ -3,7 +3,7 @@ import { createRandom, type Random } from '../src/base/random.ts';
 import { createInferenceCache, tensor, type CacheMode, type CachedModel } from '../src/index.ts';
 import { syntheticImage } from '../src/demo/index.ts';
 import { benchmarkRepository, SMALL_INPUT } from './small-model.ts';
-import { median, percentile, type Figures, type Suite, type SuiteOptions } from './suite.ts';
+import { median, percentile, watchLoop, type Figures, type Suite, type SuiteOptions } from './suite.ts';
 
 const CALLERS = 64;
 const BATCH_SIZE = 32;
@@ -134,21 +134,12 @@ async function loopGaps(folder: string, forMs: number): Promise<readonly number[
   const image = syntheticImage();
   await Promise.all([small.load(), resnet50.load()]);
   const until = performance.now() + forMs;
-  const gaps: number[] = [];
-  const watch = async (): Promise<void> => {
-    for (let last = performance.now(); last < until;) {
-      await new Promise((resolve) => setTimeout(resolve, 1));
-      const now = performance.now();
-      gaps.push(now - last);
-      last = now;
-    }
-  };
   const repeat = async (request: () => Promise<unknown>): Promise<void> => {
     while (performance.now() < until) await request();
   };
   let serial = 0;
-  await Promise.all([
-    watch(),
+  const [gaps] = await Promise.all([
+    watchLoop(until),
     ...Array.from({ length: 8 }, () => repeat(() => resnet50.run({ input: image }, { cache: 'bypass' }))),
     ...Array.from({ length: CALLERS }, () =>
       repeat(() => small.run({ input: tensor(new Float32Array(SMALL_INPUT).fill(serial++), [1, SMALL_INPUT]) })),

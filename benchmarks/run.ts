@@ -3,11 +3,13 @@ import { parseArgs } from 'node:util';
 
 import { core } from './core.ts';
 import { concurrency } from './concurrency.ts';
-import { resnet } from './resnet.ts';
+import { policies } from './policies.ts';
+import { resnet } from './resnet/suite.ts';
 import { server } from './server.ts';
+import { shared } from './shared.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server, core];
+const suites: readonly Suite[] = [resnet, concurrency, server, core, policies, shared];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 

@@ -50,3 +50,15 @@ export async function inTurns<Name extends string>(
   }
   return times;
 }
+
+/** Milliseconds from one tick of a 1 ms timer to the next, until `until` on `performance.now()`. */
+export async function watchLoop(until: number): Promise<readonly number[]> {
+  const gaps: number[] = [];
+  for (let last = performance.now(); last < until;) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    const now = performance.now();
+    gaps.push(now - last);
+    last = now;
+  }
+  return gaps;
+}

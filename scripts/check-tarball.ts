@@ -1,6 +1,7 @@
 /**
  * `npm run check:tarball`: what a user gets. Packs the package, installs it into an empty folder, runs the README's first
- * example there as it stands, serves the demo models, then takes the optional peer away and expects to be told how to install it.
+ * example there as it stands, serves the demo models, takes the optional peer away and expects to be told how to install
+ * it; then builds the addon for TorchScript from its own package and runs ResNet-50 on it.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -46,6 +47,29 @@ async function serves(): Promise<{ readonly status: number; readonly cacheStatus
   return { status: response.status, cacheStatus: response.headers.get('cache-status') ?? '', exit };
 }
 
+const TORCH_EXAMPLE = `
+import { createInferenceCache } from 'inferkv';
+import { torchscriptRepository, syntheticImage } from 'inferkv/demo';
+await using cache = createInferenceCache({ repository: await torchscriptRepository() });
+const { outputs } = await cache.model('resnet50').run({ x: syntheticImage() });
+console.log(outputs.output.shape.join('x'));
+`;
+
+/** A TorchScript model, first without the addon's package, then with it. */
+function torchscript(): void {
+  writeFileSync(join(folder, 'example.mjs'), TORCH_EXAMPLE);
+  const without = example();
+  const told = without.output.includes('npm install inferkv-torchscript && npx inferkv build-torch');
+  expect(without.status !== 0 && told, 'without its addon, TorchScript says how to set it up', without.output);
+  npm(root, 'pack', '--silent', '--workspace', 'native/torchscript', '--pack-destination', folder);
+  const tarball = readdirSync(folder).find((name) => name.startsWith('inferkv-torchscript-'));
+  npm(folder, 'install', '--no-audit', '--no-fund', `./${tarball}`);
+  const built = spawnSync(join(folder, 'node_modules', '.bin', 'inferkv'), ['build-torch'], { encoding: 'utf8' });
+  expect(built.status === 0 && built.stdout.startsWith('Built for libtorch'), 'the addon is built', built.stderr);
+  const runs = example();
+  expect(runs.status === 0 && runs.output.includes('1x1000'), 'and runs ResNet-50', runs.output);
+}
+
 try {
   const firstExample = /```js\n(?<code>[\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))?.groups?.[
     'code'
@@ -83,6 +107,7 @@ try {
   const told =
     without.output.includes('ERR_INFERKV_PEER_MISSING') && without.output.includes('npm install onnxruntime-node');
   expect(without.status !== 0 && told, 'without onnxruntime-node it says how to install it', without.output);
+  torchscript();
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Everything that the tests need, on Debian or Ubuntu with Node and npm: system packages, then the packages of the
-# lockfile (which bring the Node that every npm script runs on). Safe to run again.
+# lockfile (which bring the Node that every npm script runs on), then the addon for libtorch. Safe to run again.
 set -eu
 cd "$(dirname "$0")/.."
 
 # onnxruntime-node's library is C++ and links the system's runtime; the commands that the server prints are for curl.
-packages="libstdc++6 curl"
+# TorchScript models run on libtorch, by an addon that g++ builds; python's torch makes the models that the tests run.
+# Without openblas libtorch would multiply by the reference BLAS, twenty times slower.
+packages="libstdc++6 curl g++ libtorch-dev libopenblas0-pthread python3-torch python3-torchvision"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then
@@ -32,3 +34,4 @@ if [ -n "$missing" ]; then
 fi
 
 npm ci
+npm run build:torch

@@ -10,6 +10,7 @@ import { bytesOfSetting } from './config/sizes.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
+import { TorchScriptEngine } from './engines/torchscript/engine.ts';
 import {
   CachedModel,
   type CachedModelParts,
@@ -102,7 +103,7 @@ const POISON = 0xdb;
  */
 export function createInferenceCache(options: InferenceCacheOptions = {}): InferenceCache {
   const { clock = systemClock, engines = [], ...rest } = options;
-  return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine()], clock);
+  return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine(), new TorchScriptEngine()], clock);
 }
 
 class ComposedCache implements InferenceCache {
@@ -137,7 +138,7 @@ class ComposedCache implements InferenceCache {
     });
     this.#repository = openRepository({
       root: options.repository ?? 'models',
-      extensions: engines.flatMap((engine) => engine.extensions),
+      formats: engines,
     });
     const catalog = new Catalog({
       repository: this.#repository,

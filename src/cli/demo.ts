@@ -16,7 +16,7 @@ export function demoCommand(): Command {
   return new Command('demo')
     .description('runs ResNet-50 with and without the cache, and reads the text on an image twice')
     .addArgument(new Argument('[story]', 'one of the two; both if left out').choices(['resnet', 'text']))
-    .option('--model <file>', 'resnet: an ONNX model of your own')
+    .option('--model <file>', 'resnet: a model of your own, .onnx or .pt')
     .option('--image <file>', 'an image of your own (needs the package sharp)')
     .option('--labels <file>', 'resnet: names of the classes, one a line')
     .option('--json', 'print the figures as one JSON object')

@@ -41,6 +41,8 @@ export async function readInput(spec: TensorSpec, path: string, image: ImageSett
 }
 
 function imageSettingsFor({ name, shape }: TensorSpec): ImageSettings {
+  // As models of torchvision want it, which say nothing themselves.
+  if (shape === 'any') return { ...IMAGENET, layout: 'nchw' };
   const layout = shape[1] === 3 ? 'nchw' : 'nhwc';
   if (shape.length !== 4 || (layout === 'nhwc' && shape[3] !== 3)) {
     throw invalid(name, `takes no image: its shape is [${shape.join(', ')}]`);
@@ -54,7 +56,7 @@ function imageSettingsFor({ name, shape }: TensorSpec): ImageSettings {
   };
 }
 
-/** Arrays nested by dimension. */
+/** Arrays nested by dimension; float32 for a model that does not say. */
 function fromJson({ name, type }: TensorSpec, path: string, text: string): Tensor {
   let content: unknown;
   try {
@@ -65,11 +67,14 @@ function fromJson({ name, type }: TensorSpec, path: string, text: string): Tenso
   const shape: number[] = [];
   for (let at = content; Array.isArray(at); at = (at as unknown[])[0]) shape.push(at.length);
   const isScalar = shape.length === 0;
-  return tensorFromJson(name, type, isScalar ? [] : shape, isScalar ? [content] : content);
+  return tensorFromJson(name, type === 'any' ? 'float32' : type, isScalar ? [] : shape, isScalar ? [content] : content);
 }
 
 /** Bare little-endian numbers; at most one dimension may be free, and follows from their number. */
 function fromRaw({ name, type, shape }: TensorSpec, path: string, bytes: Buffer): Tensor {
+  if (type === 'any' || shape === 'any') {
+    throw invalid(path, `does not say its type and shape, and neither does the model for "${name}"; give .npy`);
+  }
   if (type === 'string') throw invalid(path, `cannot hold the strings that the input "${name}" takes; give .json`);
   const free = shape.filter((size) => typeof size !== 'number').length;
   if (free > 1) throw invalid(path, `does not say its shape, and "${name}" has ${free} free dimensions; give .npy`);

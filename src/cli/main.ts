@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 
 import { Command } from 'commander';
 
+import { buildTorchCommand } from './build-torch.ts';
 import { EXIT, reportError } from './common.ts';
 import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
@@ -10,6 +11,7 @@ import { keysCommand } from './keys.ts';
 import { modelsCommand } from './models.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
+import { simulateCommand } from './simulate.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -18,9 +20,17 @@ const program = new Command('inferkv')
   .version(version)
   .showHelpAfterError();
 
-for (const command of [serveCommand(), runCommand(), modelsCommand(), configCommand(), keysCommand(), demoCommand()]) {
-  program.addCommand(command);
-}
+const commands = [
+  serveCommand(),
+  runCommand(),
+  modelsCommand(),
+  configCommand(),
+  keysCommand(),
+  simulateCommand(),
+  demoCommand(),
+  buildTorchCommand(),
+];
+for (const command of commands) program.addCommand(command);
 
 /** Wrong usage has an exit code of its own, in every command. */
 function exitsByMeaning(command: Command): void {

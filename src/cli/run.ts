@@ -6,7 +6,8 @@ import { Command } from 'commander';
 import { InferkvError } from '../base/errors.ts';
 import { isStrings, type Tensor, type Tensors } from '../base/tensor.ts';
 import { createInferenceCache } from '../compose.ts';
-import type { TensorSpec } from '../engines/engine.ts';
+import type { SessionMetadata } from '../engines/engine.ts';
+import { inputSpec } from '../engines/run-check.ts';
 import type { CachedModel } from '../inference/cached-model.ts';
 import type { Answer } from '../inference/result-cache.ts';
 import { cacheOptionsOf } from './cache-options.ts';
@@ -39,7 +40,7 @@ async function run(name: string, flags: RunFlags): Promise<void> {
   await using cache = createInferenceCache(cacheOptionsOf(config));
   const model = cache.model(name, flags.modelVersion === undefined ? {} : { version: flags.modelVersion });
   const metadata = await withProgress(`Loading ${name}`, () => model.metadata());
-  const inputs = await inputsFrom(flags.input, metadata.inputs, model);
+  const inputs = await inputsFrom(flags.input, metadata, model);
   const options = flags.output === undefined ? {} : { outputs: flags.output };
   const answer = await withProgress(`Running ${name}`, () => model.run(inputs, options));
   await save(flags.save ?? [], answer.outputs);
@@ -47,20 +48,11 @@ async function run(name: string, flags: RunFlags): Promise<void> {
   else print(forPeople(name, answer));
 }
 
-async function inputsFrom(
-  given: readonly string[],
-  specs: readonly TensorSpec[],
-  model: CachedModel,
-): Promise<Tensors> {
+async function inputsFrom(given: readonly string[], metadata: SessionMetadata, model: CachedModel): Promise<Tensors> {
   const { settings } = await model.status();
   const read = given.map(async (each): Promise<readonly [string, Tensor]> => {
     const [name, path] = pair('--input', each);
-    const spec = specs.find((candidate) => candidate.name === name);
-    if (spec !== undefined) return [name, await readInput(spec, path, settings.image)];
-    const known = specs.map((candidate) => candidate.name).join(', ');
-    throw new InferkvError('ERR_INFERKV_INPUT_UNKNOWN', `The model has no input "${name}"; it takes ${known}.`, {
-      key: name,
-    });
+    return [name, await readInput(inputSpec(name, metadata), path, settings.image)];
   });
   return Object.fromEntries(await Promise.all(read));
 }

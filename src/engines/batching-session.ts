@@ -1,3 +1,4 @@
+import { invariant } from '../base/assertions.ts';
 import { abortError, cancellation, whenAborted } from '../base/cancellation.ts';
 import type { Clock } from '../base/clock.ts';
 import { InferkvError, isInferkvError } from '../base/errors.ts';
@@ -5,7 +6,7 @@ import { SlabPool } from '../base/slab-pool.ts';
 import { ELEMENT_BYTES, type Tensors } from '../base/tensor.ts';
 import { Batch, rowsOf, signatureOf } from './batch.ts';
 import type { RunOptions, RunResult, Session, SessionMetadata, TensorSpec } from './engine.ts';
-import { checkInputs, checkOutputs } from './run-check.ts';
+import { checkInputs, checkOutputs, shapeText } from './run-check.ts';
 
 /** How requests to one model are joined. */
 export interface BatchingOptions {
@@ -57,7 +58,7 @@ export class BatchingSession implements Session {
     if (unfit !== undefined) {
       throw new InferkvError(
         'ERR_INFERKV_CONFIG_INVALID',
-        `The model cannot be batched: "${unfit.name}" is ${unfit.type} [${unfit.shape.join(', ')}] and would have to be numbers with a free first dimension; take "batching" out of its settings.`,
+        `The model cannot be batched: "${unfit.name}" is ${unfit.type} ${shapeText(unfit.shape)} and would have to be declared as numbers with a free first dimension; take "batching" out of its settings.`,
         { key: unfit.name },
       );
     }
@@ -74,6 +75,7 @@ export class BatchingSession implements Session {
     return new Promise((resolve, reject) => {
       // What is wrong with the call itself throws here, and so rejects.
       const outputs = checkOutputs(options.outputs, this.metadata);
+      invariant(outputs !== undefined, 'a batchable model says what it gives');
       checkInputs(inputs, this.metadata);
       const rows = rowsOf(inputs);
       // What fills a run by itself, or writes into its caller's memory, goes alone.
@@ -199,7 +201,8 @@ export class BatchingSession implements Session {
   }
 }
 
-function isBatchable({ type, shape }: TensorSpec): boolean {
+function isBatchable({ type, shape, many, optional }: TensorSpec): boolean {
+  if (type === 'any' || shape === 'any' || many !== undefined || optional === true) return false;
   return typeof shape[0] === 'string' && ELEMENT_BYTES[type] >= 1;
 }
 

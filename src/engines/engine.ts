@@ -39,10 +39,16 @@ export interface SessionOptions {
 
 /** An input or an output of a model. */
 export interface TensorSpec {
+  /** Its name; where it stands for `many`, the part that all have in common with `*` at the end for the rest. */
   readonly name: string;
-  readonly type: TensorType;
-  /** Sizes, outermost first; a symbolic dimension has its name, an unnamed one `''`. */
-  readonly shape: readonly (number | string)[];
+  /** `any` where the model does not say, as TorchScript models do not. */
+  readonly type: TensorType | 'any';
+  /** Sizes, outermost first; a symbolic dimension has its name, an unnamed one `''`; `any` where the model does not say. */
+  readonly shape: readonly (number | string)[] | 'any';
+  /** A run may leave it out. */
+  readonly optional?: true;
+  /** Stands for any number of tensors: of a `list`, `*` is 0, 1, 2 and so on; of a `map`, any text. */
+  readonly many?: 'list' | 'map';
 }
 
 /** What a model takes and gives. */
@@ -98,6 +104,8 @@ export interface Engine {
   readonly version: string;
   /** File name endings that it takes, with the dot. */
   readonly extensions: readonly string[];
+  /** Its model files are programs: they are loaded only if they really lie in the configured repository. */
+  readonly runsCode?: boolean;
   /** Loads a model off the calling thread; throws `ERR_INFERKV_ARTIFACT_INVALID` where it cannot. */
   load(artifact: Artifact, options?: SessionOptions, signal?: AbortSignal): Promise<Session>;
 }

@@ -32,7 +32,7 @@ export function exitGuardMemory(): ExitGuardMemory {
 }
 
 /** Runs native code so that an exit waits for its end. For worker threads. */
-export async function guarded<T>(counter: ExitGuardMemory, work: () => Promise<T>): Promise<T> {
+export async function guarded<T>(counter: ExitGuardMemory, work: () => Promise<T> | T): Promise<T> {
   Atomics.add(counter, COUNT, 1);
   // Counted in before looking, so that the exiting thread either sees this one or is seen by it.
   const exiting = Atomics.load(counter, EXITING) === 1;

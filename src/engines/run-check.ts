@@ -2,34 +2,55 @@ import { InferkvError } from '../base/errors.ts';
 import { tensorFault, type Tensors } from '../base/tensor.ts';
 import type { SessionMetadata, TensorSpec } from './engine.ts';
 
-function shapeText(shape: readonly (number | string)[]): string {
-  return `[${shape.map((size) => (size === '' ? '?' : size)).join(', ')}]`;
+/** A shape for people: `[1, N, ?]`. */
+export function shapeText(shape: TensorSpec['shape']): string {
+  return shape === 'any' ? 'of any shape' : `[${shape.map((size) => (size === '' ? '?' : size)).join(', ')}]`;
 }
 
 function names(specs: readonly TensorSpec[]): string {
-  return specs.map(({ name }) => `"${name}"`).join(', ');
+  return specs.length === 0 ? 'nothing' : specs.map(({ name }) => `"${name}"`).join(', ');
+}
+
+const INDEX = /^(?:0|[1-9]\d{0,8})$/;
+
+/** What `*` stands for in the name of one of the many tensors of a spec; `undefined` if it is none of them. */
+function memberOf({ name: pattern, many }: TensorSpec, name: string): string | undefined {
+  const prefix = pattern.slice(0, -1);
+  if (many === undefined || !name.startsWith(prefix)) return undefined;
+  const rest = name.slice(prefix.length);
+  return many === 'map' || INDEX.test(rest) ? rest : undefined;
 }
 
 /** What is wrong with an input against its declaration, as the end of a sentence. */
 function specFault(candidate: Tensors[string], spec: TensorSpec, symbols: Map<string, number>): string | undefined {
   const fault = tensorFault(candidate);
   if (fault !== undefined) return fault;
-  if (candidate.type !== spec.type) return `has the type ${candidate.type}; the model takes ${spec.type}`;
-  const expected = `; the model takes ${shapeText(spec.shape)}`;
-  if (candidate.shape.length !== spec.shape.length) return `has the shape ${shapeText(candidate.shape)}${expected}`;
-  for (const [axis, declared] of spec.shape.entries()) {
-    const size = candidate.shape[axis];
+  if (spec.type !== 'any' && candidate.type !== spec.type) {
+    return `has the type ${candidate.type}; the model takes ${spec.type}`;
+  }
+  return spec.shape === 'any' ? undefined : shapeFault(candidate.shape, spec.shape, symbols);
+}
+
+function shapeFault(
+  shape: readonly number[],
+  declared: readonly (number | string)[],
+  symbols: Map<string, number>,
+): string | undefined {
+  const other = `has the shape ${shapeText(shape)}; the model takes ${shapeText(declared)}`;
+  if (shape.length !== declared.length) return other;
+  for (const [axis, expected] of declared.entries()) {
+    const size = shape[axis];
     if (size === undefined) continue;
-    if (typeof declared === 'number') {
-      if (size !== declared) return `has the shape ${shapeText(candidate.shape)}${expected}`;
+    if (typeof expected === 'number') {
+      if (size !== expected) return other;
       continue;
     }
-    if (declared === '') continue;
-    const seen = symbols.get(declared);
+    if (expected === '') continue;
+    const seen = symbols.get(expected);
     if (seen !== undefined && seen !== size) {
-      return `has ${size} as its dimension "${declared}" where another input has ${seen}`;
+      return `has ${size} as its dimension "${expected}" where another input has ${seen}`;
     }
-    symbols.set(declared, size);
+    symbols.set(expected, size);
   }
   return undefined;
 }
@@ -43,45 +64,67 @@ export function checkInputs(inputs: Tensors, metadata: SessionMetadata): void {
   if (typeof inputs !== 'object' || inputs === null) {
     throw new InferkvError('ERR_INFERKV_INPUT_INVALID', 'The inputs must be an object of tensors by name.');
   }
-  for (const name of Object.keys(inputs)) {
-    if (metadata.inputs.some((spec) => spec.name === name)) continue;
-    throw new InferkvError(
-      'ERR_INFERKV_INPUT_UNKNOWN',
-      `The model has no input "${name}"; it takes ${names(metadata.inputs)}.`,
-      { key: name },
-    );
-  }
+  const specs = new Map(Object.keys(inputs).map((name) => [name, inputSpec(name, metadata)]));
   const symbols = new Map<string, number>();
   for (const spec of metadata.inputs) {
-    if (!Object.hasOwn(inputs, spec.name)) {
-      throw new InferkvError(
-        'ERR_INFERKV_INPUT_MISSING',
-        `The input "${spec.name}" (${spec.type} ${shapeText(spec.shape)}) is missing.`,
-        { key: spec.name },
-      );
+    const given = [...specs].filter(([, each]) => each === spec).map(([name]) => name);
+    if (given.length === 0 && spec.optional !== true && spec.many === undefined) throw missing(spec, spec.name);
+    if (spec.many === 'list') checkSequence(spec, given);
+    for (const name of given) {
+      const candidate = inputs[name];
+      const fault = candidate === undefined ? 'is undefined' : specFault(candidate, spec, symbols);
+      if (fault === undefined) continue;
+      throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `The input "${name}" ${fault}.`, { key: name });
     }
-    const candidate = inputs[spec.name];
-    const fault = candidate === undefined ? 'is undefined' : specFault(candidate, spec, symbols);
-    if (fault === undefined) continue;
-    throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `The input "${spec.name}" ${fault}.`, { key: spec.name });
   }
 }
 
 /**
- * The names of the outputs a run is to fetch: those asked for, or all.
+ * What the model says of an input.
+ *
+ * @throws InferkvError `ERR_INFERKV_INPUT_UNKNOWN`
+ */
+export function inputSpec(name: string, { inputs }: SessionMetadata): TensorSpec {
+  const spec =
+    inputs.find((each) => each.many === undefined && each.name === name) ??
+    inputs.find((each) => memberOf(each, name) !== undefined);
+  if (spec !== undefined) return spec;
+  throw new InferkvError('ERR_INFERKV_INPUT_UNKNOWN', `The model has no input "${name}"; it takes ${names(inputs)}.`, {
+    key: name,
+  });
+}
+
+function missing(spec: TensorSpec, name: string): InferkvError {
+  const type = spec.type === 'any' ? 'of any type' : spec.type;
+  const what = `The input "${name}" (${type} ${shapeText(spec.shape)}) is missing.`;
+  return new InferkvError('ERR_INFERKV_INPUT_MISSING', what, { key: name });
+}
+
+/** The tensors of a list have to be there from 0 on without a gap. */
+function checkSequence(spec: TensorSpec, given: readonly string[]): void {
+  const places = new Set(given.map((name) => memberOf(spec, name)));
+  for (let place = 0; place < given.length; place++) {
+    if (!places.has(String(place))) throw missing(spec, `${spec.name.slice(0, -1)}${place}`);
+  }
+}
+
+/**
+ * The names of the outputs a run is to fetch: those asked for, or all; `undefined` for all of a model that does not say
+ * beforehand how many there will be.
  *
  * @throws InferkvError `ERR_INFERKV_OUTPUT_UNKNOWN`
  */
-export function checkOutputs(wanted: readonly string[] | undefined, metadata: SessionMetadata): readonly string[] {
-  const known = metadata.outputs.map(({ name }) => name);
-  if (wanted === undefined) return known;
+export function checkOutputs(
+  wanted: readonly string[] | undefined,
+  { outputs }: SessionMetadata,
+): readonly string[] | undefined {
+  if (wanted === undefined) {
+    return outputs.some(({ many }) => many !== undefined) ? undefined : outputs.map(({ name }) => name);
+  }
   for (const name of wanted) {
-    if (known.includes(name)) continue;
-    throw new InferkvError(
-      'ERR_INFERKV_OUTPUT_UNKNOWN',
-      `The model has no output "${name}"; it gives ${names(metadata.outputs)}.`,
-      { key: name },
-    );
+    if (!outputs.some((spec) => spec.name === name || memberOf(spec, name) !== undefined)) {
+      throw unknownOutput(name, names(outputs));
+    }
   }
   if (wanted.length === 0) {
     throw new InferkvError(
@@ -90,6 +133,13 @@ export function checkOutputs(wanted: readonly string[] | undefined, metadata: Se
     );
   }
   return [...new Set(wanted)];
+}
+
+/** @param known the outputs there are, for people */
+export function unknownOutput(name: string, known: string): InferkvError {
+  return new InferkvError('ERR_INFERKV_OUTPUT_UNKNOWN', `The model has no output "${name}"; it gives ${known}.`, {
+    key: name,
+  });
 }
 
 /**

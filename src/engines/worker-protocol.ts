@@ -24,8 +24,8 @@ export interface LoadRequest {
 export interface RunRequest {
   readonly kind: 'run';
   readonly inputs: readonly NamedTensor[];
-  /** Names of the outputs to fetch. */
-  readonly outputs: readonly string[];
+  /** Names of the outputs to fetch; `undefined` for all there will be. */
+  readonly outputs: readonly string[] | undefined;
   /** Tensors over shared memory that outputs may be written into. */
   readonly into: readonly NamedTensor[];
 }
@@ -37,9 +37,19 @@ export interface CloseRequest {
 
 export type WorkerRequest = LoadRequest | RunRequest | CloseRequest;
 
+/** Something that works, and not as well as it could. */
+export interface Notice {
+  readonly code: string;
+  readonly text: string;
+}
+
 export interface LoadedReply {
   readonly kind: 'loaded';
   readonly metadata: SessionMetadata;
+  /** Whether all threads of the session use one copy of the weights. */
+  readonly sharesWeights: boolean;
+  /** What the operator should know of the libraries it runs on. */
+  readonly notices: readonly Notice[];
 }
 
 export interface DoneReply {

@@ -10,7 +10,7 @@ import type { Artifact, RunOptions, RunResult, Session, SessionMetadata } from '
 import { checkInputs, checkOutputs, checkTargets } from './run-check.ts';
 import { SessionWorker } from './session-worker.ts';
 import { stage, type Staged } from './staging.ts';
-import type { DoneReply, LoadRequest, NamedTensor } from './worker-protocol.ts';
+import type { DoneReply, LoadedReply, LoadRequest, NamedTensor, Notice } from './worker-protocol.ts';
 
 /** What a session in worker threads is made of. */
 export interface WorkerSessionOptions {
@@ -23,8 +23,11 @@ export interface WorkerSessionOptions {
   /** Bytes of inputs that may wait; past it `ERR_INFERKV_OVERLOADED`; 256 MiB if left out. */
   readonly maxQueueBytes?: number;
   readonly engine: Readonly<Record<string, unknown>>;
-  /** Bytes the session is charged with, given the bytes in and out of the largest run so far. */
-  readonly sizeBytes: (largestRunBytes: number) => number;
+  /**
+   * Bytes the session is charged with, given the bytes in and out of the largest run so far and the number of copies of
+   * the weights that its threads hold.
+   */
+  readonly sizeBytes: (largestRunBytes: number, copies: number) => number;
   /** Bounds of each thread's JavaScript heap; Node's own if left out. */
   readonly resourceLimits?: ResourceLimits;
   readonly scheduler?: ComputeScheduler;
@@ -33,7 +36,7 @@ export interface WorkerSessionOptions {
 
 interface Job {
   readonly staged: Staged;
-  readonly outputs: readonly string[];
+  readonly outputs: readonly string[] | undefined;
   readonly into: Tensors;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (result: RunResult) => void;
@@ -45,6 +48,15 @@ const MAX_QUEUE_BYTES = 256 * 1024 * 1024;
 
 // Inputs of all sessions go through one pool, so that idle models hold no staging memory.
 const slabs = new SlabPool((bytes) => new SharedArrayBuffer(bytes));
+
+const warned = new Set<string>();
+
+/** Tells the operator once a process, however many sessions have the same to say. */
+function warnOnce({ code, text }: Notice): void {
+  if (warned.has(code)) return;
+  warned.add(code);
+  process.emitWarning(text, { code });
+}
 
 /** A place for one worker thread, which comes back after the thread was lost. */
 class WorkerSeat {
@@ -62,7 +74,7 @@ class WorkerSeat {
     return (await this.load()).worker;
   }
 
-  async load(): Promise<{ readonly worker: SessionWorker; readonly metadata: SessionMetadata }> {
+  async load(): Promise<{ readonly worker: SessionWorker; readonly reply: LoadedReply }> {
     const { entry, resourceLimits, artifact, threads, engine, scheduler = computeScheduler } = this.#options;
     const worker = new SessionWorker(entry, resourceLimits);
     // Loading computes on one thread, and takes its turn like a run.
@@ -72,7 +84,8 @@ class WorkerSeat {
       const reply = await worker.ask(request);
       if (reply.kind !== 'loaded') throw new InferkvError('ERR_INFERKV_ENGINE_FAILED', 'The worker did not load.');
       this.#worker = worker;
-      return { worker, metadata: reply.metadata };
+      for (const notice of reply.notices) warnOnce(notice);
+      return { worker, reply };
     } catch (error) {
       void worker.close();
       throw error;
@@ -92,16 +105,18 @@ export class WorkerSession implements Session {
   readonly metadata: SessionMetadata;
   readonly #options: WorkerSessionOptions;
   readonly #seats: readonly WorkerSeat[];
+  readonly #copies: number;
   readonly #queue = new Set<Job>();
   readonly #running = new Set<Promise<void>>();
   #queuedBytes = 0;
   #largestRunBytes = 0;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: WorkerSessionOptions, seats: readonly WorkerSeat[], metadata: SessionMetadata) {
+  private constructor(options: WorkerSessionOptions, seats: readonly WorkerSeat[], loaded: LoadedReply) {
     this.#options = options;
     this.#seats = seats;
-    this.metadata = metadata;
+    this.#copies = loaded.sharesWeights ? 1 : options.workers;
+    this.metadata = loaded.metadata;
   }
 
   /** Starts the workers and loads the model in each; a load that is told to stop is let finish and closed. */
@@ -117,11 +132,11 @@ export class WorkerSession implements Session {
       await closeAll();
       throw failed === undefined && signal !== undefined ? abortError(signal) : failed?.reason;
     }
-    return new WorkerSession(options, seats, first.value.metadata);
+    return new WorkerSession(options, seats, first.value.reply);
   }
 
   get sizeBytes(): number {
-    return this.#options.sizeBytes(this.#largestRunBytes);
+    return this.#options.sizeBytes(this.#largestRunBytes, this.#copies);
   }
 
   run(inputs: Tensors, options: RunOptions = {}): Promise<RunResult> {
@@ -170,7 +185,7 @@ export class WorkerSession implements Session {
 
   #jobOf(
     inputs: Tensors,
-    outputs: readonly string[],
+    outputs: readonly string[] | undefined,
     into: Tensors,
     signal: AbortSignal | undefined,
     caller: { dispose(): void; resolve(result: RunResult): void; reject(error: unknown): void },
@@ -231,7 +246,9 @@ export class WorkerSession implements Session {
       const worker = await seat.ready();
       await scheduler.acquire(threads, job.signal);
       try {
-        const into = Object.entries(job.into).filter(([name, each]) => isShared(each) && job.outputs.includes(name));
+        const into = Object.entries(job.into).filter(
+          ([name, each]) => isShared(each) && job.outputs?.includes(name) !== false,
+        );
         const reply = await worker.ask({ kind: 'run', inputs: job.staged.tensors, outputs: job.outputs, into });
         if (job.signal?.aborted === true) job.reject(abortError(job.signal));
         else if (reply.kind === 'done') job.resolve(this.#resultOf(job, reply));

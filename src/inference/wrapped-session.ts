@@ -77,6 +77,10 @@ export class WrappedEngine implements Engine {
     return this.#engine.extensions;
   }
 
+  get runsCode(): boolean {
+    return this.#engine.runsCode === true;
+  }
+
   async load(artifact: Artifact, options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
     const session = await this.#engine.load(artifact, options, signal);
     const identity: CachedIdentity = {

@@ -112,8 +112,8 @@ export class Catalog {
   }
 
   async #read(name: string, version: string | undefined): Promise<Tracked> {
-    const { repository, clock } = this.#options;
-    const location = await repository.resolve(name, version);
+    const { clock } = this.#options;
+    const location = await this.#locate(name, version);
     const checkedAt = clock.now();
     const { current, signature } = await this.#versionAt(location);
     const tracked: Tracked = {
@@ -130,14 +130,30 @@ export class Catalog {
     return tracked;
   }
 
+  #locate(name: string, version: string | undefined): Promise<ModelLocation> {
+    const { repository, settings } = this.#options;
+    return repository.resolve(name, version, settings[name]?.engine);
+  }
+
   async #versionAt(location: ModelLocation): Promise<{ current: ModelVersion; signature: FileSignature }> {
     const { artifacts, settings: overrides } = this.#options;
     const { name, version, path } = location;
     const settings = { ...location.settings, ...overrides[name] };
     const engine = this.#engineFor(location, settings);
+    if (engine.runsCode === true) await this.#assertInside(location);
     const { artifact, signature } = await artifacts.read(path);
     const key = `${name}@${version}:${artifact.digest}`;
     return { current: { name, version, engine, artifact, settings, key }, signature };
+  }
+
+  /** A file that is a program is loaded only if whoever may write to the repository put it there. */
+  async #assertInside({ name, path }: ModelLocation): Promise<void> {
+    if (await this.#options.repository.contains(path)) return;
+    throw new InferkvError(
+      'ERR_INFERKV_ARTIFACT_INVALID',
+      `The file of the model "${name}" is only linked to from the repository; files of this kind are programs and are loaded only if they lie in it: copy it there.`,
+      { key: name },
+    );
   }
 
   #engineFor({ name, path }: ModelLocation, settings: ModelSettings): Engine {
@@ -170,8 +186,8 @@ export class Catalog {
   }
 
   async #check(tracked: Tracked): Promise<void> {
-    const { repository, artifacts } = this.#options;
-    const location = await repository.resolve(tracked.name, tracked.version);
+    const { artifacts } = this.#options;
+    const location = await this.#locate(tracked.name, tracked.version);
     const { current } = tracked;
     const samePlace = location.path === current.artifact.path;
     if (samePlace && sameSignature(await artifacts.signatureOf(location.path), tracked.signature)) return;

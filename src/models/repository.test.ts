@@ -5,7 +5,10 @@ import { TempFolder } from '../../test/support/temp.ts';
 import { openRepository, type Repository } from './repository.ts';
 import { rejects } from '../../test/support/rejects.ts';
 
-const extensions = ['.onnx', '.pt'];
+const formats = [
+  { name: 'onnx', extensions: ['.onnx'] },
+  { name: 'torchscript', extensions: ['.pt'] },
+];
 
 describe('a model repository', () => {
   let folder: TempFolder;
@@ -26,7 +29,7 @@ describe('a model repository', () => {
     folder.write('bad-json/inferkv.json', '{ "session": ');
     folder.write('bad-settings/1/model.onnx', 'x');
     folder.write('bad-settings/inferkv.json', '{ "session": { "threads": 0 }, "colour": "red" }');
-    repository = openRepository({ root: folder.path, extensions });
+    repository = openRepository({ root: folder.path, formats });
   });
   after(() => folder[Symbol.dispose]());
 
@@ -101,7 +104,7 @@ describe('a model repository', () => {
   });
 
   it('may be one file', async () => {
-    const one = openRepository({ root: folder.at('alone.onnx'), extensions });
+    const one = openRepository({ root: folder.at('alone.onnx'), formats });
     assert.deepEqual(await one.list(), [{ name: 'alone', versions: ['1'] }]);
     assert.equal((await one.resolve('alone')).path, folder.at('alone.onnx'));
     await rejects(one.resolve('resnet'), 'ERR_INFERKV_MODEL_NOT_FOUND', /There are: alone/);
@@ -109,10 +112,10 @@ describe('a model repository', () => {
 
   it('may be empty, or missing', async () => {
     using empty = new TempFolder();
-    const nothing = openRepository({ root: empty.path, extensions });
+    const nothing = openRepository({ root: empty.path, formats });
     assert.deepEqual(await nothing.list(), []);
     await rejects(nothing.resolve('resnet'), 'ERR_INFERKV_MODEL_NOT_FOUND', /holds no model/);
-    const missing = openRepository({ root: empty.at('nowhere'), extensions });
+    const missing = openRepository({ root: empty.at('nowhere'), formats });
     await rejects(missing.list(), 'ERR_INFERKV_REPOSITORY_INVALID', /nowhere/);
     await rejects(missing.resolve('resnet'), 'ERR_INFERKV_REPOSITORY_INVALID', /nowhere/);
   });

@@ -1,5 +1,5 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { basename, dirname, extname, join, resolve } from 'node:path';
+import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, extname, join, resolve, sep } from 'node:path';
 import { inspect } from 'node:util';
 
 import { InferkvError, messageOf } from '../base/errors.ts';
@@ -26,7 +26,7 @@ export interface ModelLocation {
  * Models on disk. Every call reads the folder afresh, so models and versions appear and go without a restart.
  *
  * ```
- *   <root>/<name>/<version>/model.onnx     versions are whole numbers from 1; the highest is the default
+ *   <root>/<name>/<version>/model.onnx     versions are whole numbers from 1; the highest is the default (or model.pt)
  *   <root>/<name>/inferkv.json             settings, optional
  *   <root>/<name>.onnx                     a single file is version 1
  *   <root>                                 or the root itself is a model file
@@ -35,14 +35,27 @@ export interface ModelLocation {
 export interface Repository {
   /** @throws InferkvError `ERR_INFERKV_REPOSITORY_INVALID` if the folder cannot be read */
   list(): Promise<readonly ModelListing[]>;
-  /** @throws InferkvError `ERR_INFERKV_MODEL_NAME_INVALID`, `ERR_INFERKV_MODEL_NOT_FOUND`, `ERR_INFERKV_CONFIG_INVALID` */
-  resolve(name: string, version?: string): Promise<ModelLocation>;
+  /**
+   * @param engine whose file it is where several lie there, over what the model's own settings say
+   * @throws InferkvError `ERR_INFERKV_MODEL_NAME_INVALID`, `ERR_INFERKV_MODEL_NOT_FOUND`, `ERR_INFERKV_CONFIG_INVALID`
+   */
+  resolve(name: string, version?: string, engine?: string): Promise<ModelLocation>;
+  /** Whether a file really lies in the repository, and is not only linked to from there. */
+  contains(path: string): Promise<boolean>;
 }
 
 /** Where a repository lies, and what counts as a model in it. */
 export interface RepositoryOptions {
   readonly root: string;
-  /** Endings of model files, with the dot. */
+  /** What the engines take; where files for several lie in one place, the first that is named here is meant. */
+  readonly formats: readonly ModelFormat[];
+}
+
+/** Model files of one engine. */
+export interface ModelFormat {
+  /** The engine's name. */
+  readonly name: string;
+  /** Endings of its model files, with the dot. */
   readonly extensions: readonly string[];
 }
 
@@ -56,16 +69,18 @@ const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
 const VERSION = /^[1-9]\d{0,17}$/;
 
 export function openRepository(options: RepositoryOptions): Repository {
-  return new FolderRepository(resolve(options.root), options.extensions);
+  return new FolderRepository(resolve(options.root), options.formats);
 }
 
 class FolderRepository implements Repository {
   readonly #root: string;
+  readonly #formats: readonly ModelFormat[];
   readonly #extensions: readonly string[];
 
-  constructor(root: string, extensions: readonly string[]) {
+  constructor(root: string, formats: readonly ModelFormat[]) {
     this.#root = root;
-    this.#extensions = extensions;
+    this.#formats = formats;
+    this.#extensions = formats.flatMap(({ extensions }) => extensions);
   }
 
   async list(): Promise<readonly ModelListing[]> {
@@ -80,7 +95,7 @@ class FolderRepository implements Repository {
     return [...found].map(([name, versions]) => ({ name, versions })).toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  async resolve(name: string, version?: string): Promise<ModelLocation> {
+  async resolve(name: string, version?: string, engine?: string): Promise<ModelLocation> {
     if (typeof name !== 'string' || !NAME.test(name)) {
       throw new InferkvError(
         'ERR_INFERKV_MODEL_NAME_INVALID',
@@ -88,26 +103,34 @@ class FolderRepository implements Repository {
         { key: name },
       );
     }
-    const paths = await this.#paths(name);
+    const settings = await this.#settings(name);
+    const paths = await this.#paths(name, engine ?? settings.engine);
     const chosen = version ?? [...paths.keys()].at(-1);
     const path = chosen === undefined ? undefined : paths.get(chosen);
     if (chosen === undefined || path === undefined) throw await this.#notFound(name, version, [...paths.keys()]);
-    return { name, version: chosen, path, settings: await this.#settings(name) };
+    return { name, version: chosen, path, settings };
   }
 
-  /** Files of a model by version, in ascending order. */
-  async #paths(name: string): Promise<ReadonlyMap<string, string>> {
+  async contains(path: string): Promise<boolean> {
+    const [root, target] = await Promise.all([realpath(this.#root), realpath(path)]);
+    return target === root || target.startsWith(root + sep);
+  }
+
+  /** Files of a model by version, in ascending order: those of that engine, or of the first whose file is there. */
+  async #paths(name: string, engine?: string): Promise<ReadonlyMap<string, string>> {
     if (await isFile(this.#root)) {
       return new Map(this.#stem(this.#root) === name ? [[SINGLE_FILE_VERSION, this.#root]] : []);
     }
     const paths = new Map<string, string>();
-    for (const extension of this.#extensions) {
+    // The first is to win, so it is set last.
+    const endings = (this.#formats.find((each) => each.name === engine)?.extensions ?? this.#extensions).toReversed();
+    for (const extension of endings) {
       const single = join(this.#root, name + extension);
       if (await isFile(single)) paths.set(SINGLE_FILE_VERSION, single);
     }
     const versions = (await namesIn(join(this.#root, name))).filter((entry) => VERSION.test(entry));
     for (const version of versions.toSorted((a, b) => (BigInt(a) < BigInt(b) ? -1 : 1))) {
-      for (const extension of this.#extensions) {
+      for (const extension of endings) {
         const path = join(this.#root, name, version, MODEL_FILE + extension);
         if (await isFile(path)) paths.set(version, path);
       }

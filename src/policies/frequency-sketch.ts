@@ -4,14 +4,17 @@ const BLOCK_WORDS = 16;
 /** Counters an identity has, in one block. */
 const DEPTH = 4;
 const MAX_COUNT = 15;
-/** Requests an entry after which all counters are halved. */
-const SAMPLE_FACTOR = 10;
-/** Entries a block serves: 16 counters an entry. */
-const ENTRIES_PER_BLOCK = 8;
+/**
+ * Requests an entry after which all counters are halved, and entries a block serves: each entry has eight counters in each
+ * quarter. Caffeine takes ten and half the counters; where most is asked for once, as attention blocks are, strangers then
+ * weigh more than what is counted (docs/policies.md).
+ */
+const SAMPLE_FACTOR = 4;
+const ENTRIES_PER_BLOCK = 4;
 
 /**
  * How often each identity was asked for lately, estimated: a count-min sketch of 4-bit counters that are halved after
- * ten requests an entry. Eight bytes an entry it has room for.
+ * four requests an entry. Sixteen bytes an entry it has room for.
  *
  * ```
  *   block = mixed bits of the identity      | 4 words | 4 words | 4 words | 4 words |   one counter of each quarter,

@@ -147,7 +147,7 @@ class WTinyLfu implements Policy {
  * Newcomers pass a window in order of use; whoever would leave it stays only if it was asked for more often, by a sketch
  * of all requests, than what would have to go for it. The window's share of the budget climbs to where hits are most.
  *
- * Besides 21 bytes a slot it remembers eight bytes of sketch for each slot of the partition (rounded up to a power of two).
+ * Besides 21 bytes a slot it remembers sixteen bytes of sketch for each slot of the partition (rounded up to a power of two).
  *
  * Source: Einziger et al., "Adaptive software cache management", Middleware 2018, https://doi.org/10.1145/3274808.3274816
  */

@@ -3,7 +3,7 @@ import { invariant } from '../base/assertions.ts';
 import type { Admission, AdmissionContext } from '../policies/admission.ts';
 import { grown } from '../policies/growing.ts';
 import type { Departure, Policy, PolicyContext, PolicyFactory } from '../policies/policy.ts';
-import type { RequestBatch } from './request-batch.ts';
+import { costOf, sizeOf, type RequestBatch } from './request-batch.ts';
 
 const FIRST_SLOTS = 1024;
 
@@ -136,7 +136,7 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
   #countRun(batch: RequestBatch, from: number, to: number): void {
     for (let at = from; at < to; at++) {
       if (this.#find(batch.ids[at] ?? 0, batch.hashes[at] ?? 0) < 0) return;
-      this.#countHit(bytesOf(batch, at), costOf(batch, at));
+      this.#countHit(sizeOf(batch, at), costOf(batch, at));
     }
   }
 
@@ -149,7 +149,7 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
   #refer(batch: RequestBatch, at: number, isAlone: boolean): void {
     const id = batch.ids[at] ?? 0;
     const hash = batch.hashes[at] ?? 0;
-    const bytes = bytesOf(batch, at);
+    const bytes = sizeOf(batch, at);
     const costMs = costOf(batch, at);
     const size = this.#unitSizes ? 1 : bytes;
     this.#bytes += bytes;
@@ -265,15 +265,4 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
     this.#table = new Int32Array(4 * slots);
     for (let slot = 0; slot < this.#slots - 1; slot++) this.#enter(slot);
   }
-}
-
-// An entry without bytes still has a record.
-function bytesOf(batch: RequestBatch, at: number): number {
-  return Math.max(1, batch.sizes[at] ?? 1);
-}
-
-// Where nobody knows the costs, all are alike.
-function costOf(batch: RequestBatch, at: number): number {
-  const costMs = batch.costs[at] ?? 0;
-  return costMs < 0 ? 1 : costMs;
 }

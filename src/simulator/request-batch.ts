@@ -74,3 +74,14 @@ function hashOf(id: number): number {
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
   return (mixed ^ (mixed >>> 16)) >>> 0;
 }
+
+/** Bytes of a reference's entry, as replays count them: one without bytes still has a record. */
+export function sizeOf(batch: RequestBatch, at: number): number {
+  return Math.max(1, batch.sizes[at] ?? 1);
+}
+
+/** Milliseconds of a reference's entry, as replays count them: where nobody knows them, all are alike. */
+export function costOf(batch: RequestBatch, at: number): number {
+  const costMs = batch.costs[at] ?? UNKNOWN;
+  return costMs < 0 ? 1 : costMs;
+}

@@ -6,14 +6,24 @@ import { createInferenceCache } from '../../src/index.ts';
 import { BatchingSession } from '../../src/engines/batching-session.ts';
 import type { Engine, Session } from '../../src/engines/engine.ts';
 import { OnnxEngine } from '../../src/engines/onnx/engine.ts';
+import { TorchScriptEngine } from '../../src/engines/torchscript/engine.ts';
+import { torchAbsent } from '../support/torchscript.ts';
 import { describeEngine } from './engine.ts';
+import { furtherOnnx, onnxModels } from './onnx-models.ts';
+import { torchscriptModels } from './torchscript-models.ts';
 
 const cache = createInferenceCache();
 after(() => cache.close());
 
-describeEngine('onnx', () => new OnnxEngine());
-describeEngine('onnx, wrapped', () => cache.wrap(new OnnxEngine()));
-describeEngine('onnx, batched', () => batched(new OnnxEngine()));
+const onnx = { further: furtherOnnx };
+describeEngine('onnx', () => new OnnxEngine(), onnxModels, onnx);
+describeEngine('onnx, wrapped', () => cache.wrap(new OnnxEngine()), onnxModels, onnx);
+describeEngine('onnx, batched', () => batched(new OnnxEngine()), onnxModels, onnx);
+
+const torchscript = { skip: torchAbsent() };
+describeEngine('torchscript', () => new TorchScriptEngine(), torchscriptModels, torchscript);
+describeEngine('torchscript, wrapped', () => cache.wrap(new TorchScriptEngine()), torchscriptModels, torchscript);
+describeEngine('torchscript, batched', () => batched(new TorchScriptEngine()), torchscriptModels, torchscript);
 
 /** Every session of an engine that can be batched, batched. */
 function batched(engine: Engine): Engine {

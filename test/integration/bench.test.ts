@@ -3,7 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 
+import { policyNames } from '../../src/policies/registry.ts';
+import { sharedTrace } from '../support/shared-traces.ts';
 import { TempFolder } from '../support/temp.ts';
+import { torchAbsent } from '../support/torchscript.ts';
 
 const program = join(import.meta.dirname, '..', '..', 'benchmarks', 'run.ts');
 
@@ -18,7 +21,9 @@ describe('the benchmarks', () => {
     const { suite, figures, ...rest } = JSON.parse(stdout) as { suite: string; figures: Record<string, number> };
     assert.deepEqual([suite, rest], ['resnet', {}]);
     for (const name of ['cold_ms', 'raw_ms', 'resident_ms', 'hit_ms', 'resident_over_raw', 'compute_over_hit']) {
-      assert.ok(Number.isFinite(figures[`onnx.${name}`]), name);
+      for (const engine of torchAbsent() === false ? ['onnx', 'torchscript'] : ['onnx']) {
+        assert.ok(Number.isFinite(figures[`${engine}.${name}`]), name);
+      }
     }
   });
 
@@ -32,6 +37,18 @@ describe('the benchmarks', () => {
     const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
     for (const name of ['hit_over_fastify_sha256', 'hit_over_fastify', 'loop_gap_p999_ms', 'loop_gap_small_per_s']) {
       assert.ok((figures[name] ?? 0) > 0, name);
+    }
+  });
+
+  it('compare policies on traces where they are, and their times anywhere', () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'policies', '--quick', '--json'], {
+      encoding: 'utf8',
+    });
+    assert.equal(status, 0, stderr);
+    const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
+    for (const name of policyNames) assert.ok((figures[`ns_a_reference.${name}`] ?? 0) > 0, name);
+    for (const name of sharedTrace('mooncake').skip === false ? [...policyNames, 'belady'] : []) {
+      for (const trace of ['conversation', 'synthetic']) assert.ok((figures[`${trace}.3000.${name}`] ?? 0) > 0, name);
     }
   });
 

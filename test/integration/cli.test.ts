@@ -101,7 +101,7 @@ describe('the command line', () => {
       folder.write('x.txt', '1');
       const cases: readonly (readonly [args: string[], status: number, says: RegExp])[] = [
         [['run', 'scale', '--input', 'x=wrong.npy'], 4, /takes float32/],
-        [['run', 'scale', '--input', 'z=x.npy'], 4, /no input "z"; it takes x/],
+        [['run', 'scale', '--input', 'z=x.npy'], 4, /no input "z"; it takes "x"/],
         [['run', 'scale', '--input', 'x=nowhere.npy'], 4, /nowhere\.npy cannot be read/],
         [['run', 'scale', '--input', 'x=x.txt'], 4, /there are \.npy/],
         [['run', 'scale', '--input', 'x=red.png'], 4, /takes no image/],

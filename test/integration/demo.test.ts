@@ -17,6 +17,7 @@ import {
   topClasses,
 } from '../../src/demo/index.ts';
 import { createInferenceCache } from '../../src/index.ts';
+import { torchAbsent, torchModel } from '../support/torchscript.ts';
 
 const cli = join(import.meta.dirname, '..', '..', 'src', 'cli', 'main.ts');
 
@@ -46,8 +47,11 @@ describe('the demo', () => {
   it('writes the model and prints the four ways with what they take', () => {
     const { status, stdout, stderr } = demo();
     assert.equal(status, 0, stderr);
+    // TorchScript beside ONNX where it is set up; else the line that sets it up.
+    const engines = torchAbsent() === false ? 2 : 1;
+    assert.equal(/TorchScript is left out.*(?:build:torch|python3-torch)/.test(stdout), engines === 1);
     for (const row of ['load every time', 'first run', 'resident', 'cached result']) {
-      assert.match(stdout, new RegExp(`^ {2}${row} +[\\d.]+ ms +[\\d.]+ x$`, 'm'));
+      assert.match(stdout, new RegExp(`^ {2}${row}(?: +[\\d.]+ ms +[\\d.]+ x){${engines}}$`, 'm'));
     }
     assert.match(stdout, /weights are seeded, not trained/);
     for (const line of NOTICE) assert.ok(stdout.includes(`\n  ${line}\n`), stdout);
@@ -94,6 +98,30 @@ describe('the demo', () => {
     assert.equal(report.seeded, false);
     assert.equal(report.classes.length, 5);
     assert.equal(report.classes[0]?.label, `name ${report.classes[0]?.index}`);
+  });
+
+  it('runs a TorchScript model of the user', { skip: torchAbsent() }, () => {
+    const model = join(folder, 'identity.pt');
+    writeFileSync(model, torchModel('Identity'));
+    const { status, stdout, stderr } = demo('--model', model, '--json');
+    assert.equal(status, 0, stderr);
+    const { engines } = JSON.parse(stdout) as { engines: Record<string, Record<string, number>> };
+    assert.deepEqual(Object.keys(engines), ['torchscript']);
+    assert.ok((engines['torchscript']?.['cachedMs'] ?? 0) > 0);
+  });
+
+  it('has an example of its own for TorchScript', { skip: torchAbsent() }, () => {
+    const example = join(import.meta.dirname, '..', '..', 'examples', 'resnet50-torchscript.ts');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [example], {
+      encoding: 'utf8',
+      env: { ...process.env, XDG_CACHE_HOME: folder },
+    });
+    assert.equal(status, 0, stderr);
+    assert.match(
+      stdout,
+      /^put in the cache +[\d.]+ ms\nrun +[\d.]+ ms {2}miss, 0\.0 ms saved\nasked again +[\d.]+ ms {2}hit/,
+    );
+    assert.equal(stdout.match(/ % {2}class \d+\n/g)?.length, 3);
   });
 
   it('says in one line what is wrong with what it was given', () => {

@@ -217,7 +217,7 @@ describe('the library', () => {
       ],
       [{ partitions: { models: { budgetBytes: 0 } } }, 'ERR_INFERKV_CONFIG_INVALID', /partitions\.models\.budgetBytes/],
       [{ partitions: { models: { budgetBytes: '120%' } } }, 'ERR_INFERKV_CONFIG_INVALID', /120%/],
-      [{ partitions: { models: { policy: 'mru' } } }, 'ERR_INFERKV_POLICY_UNKNOWN', /lru, lfu, gdsf/],
+      [{ partitions: { models: { policy: 'mru' } } }, 'ERR_INFERKV_POLICY_UNKNOWN', /lru, lfu, fifo/],
       [{ models: { a: { session: { threads: 0 } } } }, 'ERR_INFERKV_CONFIG_INVALID', /models\.a\.session\.threads/],
       [{ recheckMs: Number.NaN }, 'ERR_INFERKV_CONFIG_INVALID', /recheckMs/],
     ];

@@ -1,9 +1,6 @@
-import { availableParallelism } from 'node:os';
-
-import { InferkvError } from '../../base/errors.ts';
 import { workerEntry } from '../../base/worker-entry.ts';
-import { computeScheduler } from '../compute-scheduler.ts';
-import { DEFAULT_MAX_QUEUE, type Artifact, type Engine, type Session, type SessionOptions } from '../engine.ts';
+import type { Artifact, Engine, Session, SessionOptions } from '../engine.ts';
+import { seatingOf } from '../seating.ts';
 import { WorkerSession } from '../worker-session.ts';
 import { ortVersion } from './peer.ts';
 
@@ -24,26 +21,16 @@ export class OnnxEngine implements Engine {
   }
 
   async load(artifact: Artifact, options: SessionOptions = {}, signal?: AbortSignal): Promise<Session> {
-    const workers = options.workers ?? 1;
-    const threads = computeScheduler.clamp(options.threads ?? availableParallelism());
-    for (const [name, value] of Object.entries({ workers, threads, maxQueue: options.maxQueue ?? DEFAULT_MAX_QUEUE })) {
-      if (Number.isSafeInteger(value) && value >= 1) continue;
-      throw new InferkvError(
-        'ERR_INFERKV_CONFIG_INVALID',
-        `session.${name} must be a whole number from 1 up, not ${value}.`,
-      );
-    }
+    const seating = seatingOf(options);
     // Fails here, with the line that installs it, rather than in a thread.
     void this.version;
     return WorkerSession.open(
       {
         entry: workerEntry(import.meta.url, './worker'),
         artifact,
-        threads,
-        workers,
-        maxQueue: options.maxQueue ?? DEFAULT_MAX_QUEUE,
+        ...seating,
         engine: options.engine ?? {},
-        sizeBytes: (runBytes) => workers * (artifact.sizeBytes + WORKER_BYTES + ACTIVATION_FACTOR * runBytes),
+        sizeBytes: (runBytes) => seating.workers * (artifact.sizeBytes + WORKER_BYTES + ACTIVATION_FACTOR * runBytes),
       },
       signal,
     );

@@ -10,18 +10,20 @@ import {
   numericView,
   type NumericData,
   type Tensor,
+  type TensorType,
 } from '../../base/tensor.ts';
-import type { SessionMetadata, TensorSpec } from '../engine.ts';
-import type { DoneReply, NamedTensor, RunRequest } from '../worker-protocol.ts';
+import type { TensorSpec } from '../engine.ts';
+import { transferable, type ModelRunner, type RunReply } from '../model-thread.ts';
+import type { NamedTensor, Notice, RunRequest } from '../worker-protocol.ts';
 import type { OrtModule } from './peer.ts';
 
-/** A reply with the buffers that go over with it. */
-export interface RunReply {
-  readonly reply: DoneReply;
-  readonly transfer: ArrayBuffer[];
-}
-
 type Shape = readonly number[];
+
+/** ONNX models always say of what type their inputs and outputs are. */
+interface OrtSpec extends TensorSpec {
+  readonly type: TensorType;
+  readonly shape: readonly (number | string)[];
+}
 
 const LOG_FATAL = 4;
 
@@ -29,8 +31,10 @@ const LOG_FATAL = 4;
 const MAX_LEARNT = 64;
 
 /** One session, in the thread it lives in. */
-export class OrtRunner {
-  readonly metadata: SessionMetadata;
+export class OrtRunner implements ModelRunner {
+  readonly metadata: { readonly inputs: readonly OrtSpec[]; readonly outputs: readonly OrtSpec[] };
+  readonly sharesWeights = false;
+  readonly notices: readonly Notice[] = [];
   readonly #ort: OrtModule;
   readonly #session: InferenceSession;
   readonly #learnt = new Map<string, Map<string, Shape>>();
@@ -60,11 +64,12 @@ export class OrtRunner {
     const feeds = Object.fromEntries(request.inputs.map(([name, each]) => [name, this.#toOrt(each)]));
     const signature = request.inputs.map(([name, { shape }]) => `${name}:${shape.join(',')}`).join(';');
     const learnt = this.#learnt.get(signature);
-    const { targets, foreseen } = this.#targets(request, learnt);
+    const wanted = request.outputs ?? this.metadata.outputs.map(({ name }) => name);
+    const { targets, foreseen } = this.#targets(request.into, wanted, learnt);
     const start = performance.now();
     let results: InferenceSession.OnnxValueMapType;
     try {
-      results = await this.#session.run(feeds, this.#fetches(request.outputs, targets));
+      results = await this.#session.run(feeds, this.#fetches(wanted, targets));
     } catch (error) {
       if (foreseen.length === 0) throw error;
       // Shapes that follow from values, not from shapes, cannot be foreseen: from now on ORT allocates those itself.
@@ -72,14 +77,11 @@ export class OrtRunner {
         this.#unforeseeable.add(name);
         targets.delete(name);
       }
-      results = await this.#session.run(feeds, this.#fetches(request.outputs, targets));
+      results = await this.#session.run(feeds, this.#fetches(wanted, targets));
     }
     const computeMs = performance.now() - start;
-    const outputs = request.outputs.map((name): NamedTensor => [
-      name,
-      targets.get(name) ?? fromOrt(name, results[name]),
-    ]);
-    if (learnt === undefined || request.outputs.some((name) => !learnt.has(name))) this.#learn(signature, outputs);
+    const outputs = wanted.map((name): NamedTensor => [name, targets.get(name) ?? fromOrt(name, results[name])]);
+    if (learnt === undefined || wanted.some((name) => !learnt.has(name))) this.#learn(signature, outputs);
     return { reply: { kind: 'done', outputs, computeMs }, transfer: transferable(outputs) };
   }
 
@@ -89,14 +91,15 @@ export class OrtRunner {
 
   /** Memory for the outputs whose shapes are known before the run; `foreseen` are those known only from earlier runs. */
   #targets(
-    request: RunRequest,
+    given: RunRequest['into'],
+    wanted: readonly string[],
     learnt: ReadonlyMap<string, Shape> | undefined,
   ): { targets: Map<string, Tensor>; foreseen: string[] } {
-    const into = new Map(request.into);
+    const into = new Map(given);
     const targets = new Map<string, Tensor>();
     const foreseen: string[] = [];
     for (const { name, type, shape } of this.metadata.outputs) {
-      if (!request.outputs.includes(name) || type === 'string' || ELEMENT_BYTES[type] < 1) continue;
+      if (!wanted.includes(name) || type === 'string' || ELEMENT_BYTES[type] < 1) continue;
       const declared = shape.every((size) => typeof size === 'number') ? shape : undefined;
       const known = declared ?? (this.#unforeseeable.has(name) ? undefined : learnt?.get(name));
       if (known === undefined || elementCount(known) === 0) continue;
@@ -148,15 +151,7 @@ function fromOrt(name: string, result: OnnxValue | undefined): Tensor {
   return { type, shape: dims, data };
 }
 
-function transferable(outputs: readonly NamedTensor[]): ArrayBuffer[] {
-  const buffers = new Set<ArrayBuffer>();
-  for (const [, { data }] of outputs) {
-    if (!isStrings(data) && data.buffer instanceof ArrayBuffer) buffers.add(data.buffer);
-  }
-  return [...buffers];
-}
-
-function specOf(metadata: InferenceSession.ValueMetadata): TensorSpec {
+function specOf(metadata: InferenceSession.ValueMetadata): OrtSpec {
   if (metadata.isTensor && isTensorType(metadata.type)) {
     return { name: metadata.name, type: metadata.type, shape: metadata.shape };
   }

@@ -23,7 +23,7 @@ class TinyLfu implements Admission {
 /**
  * Lets in what was asked for more often than what would go for it, by a sketch of all requests.
  *
- * Remembers eight bytes for each entry of the partition (rounded up to a power of two).
+ * Remembers sixteen bytes for each entry of the partition (rounded up to a power of two).
  *
  * Source: Einziger et al., "TinyLFU: a highly efficient cache admission policy", 2017, https://doi.org/10.1145/3149371
  */

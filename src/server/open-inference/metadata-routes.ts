@@ -63,6 +63,8 @@ function wireMetadata({ inputs, outputs }: SessionMetadata, engine: string): Rea
   return { platform: PLATFORMS[engine] ?? engine, inputs: inputs.map(wireSpec), outputs: outputs.map(wireSpec) };
 }
 
+/** The protocol has no word for a model that does not say: its datatype is `ANY`, its shape one free dimension. */
 function wireSpec({ name, type, shape }: TensorSpec): Readonly<Record<string, unknown>> {
-  return { name, datatype: datatypeOf(type), shape: shape.map((size) => (typeof size === 'number' ? size : -1)) };
+  const sizes = shape === 'any' ? [-1] : shape.map((size) => (typeof size === 'number' ? size : -1));
+  return { name, datatype: type === 'any' ? 'ANY' : datatypeOf(type), shape: sizes };
 }
