@@ -1,9 +1,11 @@
 import { invariant } from '../base/assertions.ts';
+import { formatBytes } from '../base/bytes.ts';
+import { InferkvError } from '../base/errors.ts';
 import type { Admission } from '../policies/admission.ts';
 import { ByteBudget, type Evictor } from './byte-budget.ts';
 import { CoarseClock } from './coarse-clock.ts';
 import { DEPARTED, Departures, REFUSED } from './departures.ts';
-import { overheadOf } from './entry-facts.ts';
+import { checkSize, overheadOf } from './entry-facts.ts';
 import { EntryTable, type EntryExtras } from './entry-table.ts';
 import { Expiry, type ExpiringEntries } from './expiry.ts';
 import type { PresentEntry } from './explanation.ts';
@@ -129,6 +131,17 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.#leave(slot, code, undefined, tag, 0);
   }
 
+  /** @throws InferkvError `ERR_INFERKV_FACTS_INVALID`, `ERR_INFERKV_BUDGET_EXCEEDED` for bytes that cannot be set aside */
+  checkReservation(key: Key, bytes: number): void {
+    checkSize(key, bytes);
+    if (bytes <= this.#maxEntryBytes) return;
+    throw new InferkvError(
+      'ERR_INFERKV_BUDGET_EXCEEDED',
+      `${formatBytes(bytes)} are needed and an entry of the partition ${this.#options.name} may take ${formatBytes(this.#maxEntryBytes)}; raise its maxEntryBytes.`,
+      { key },
+    );
+  }
+
   /** Counts a refusal and notes it down. */
   refuse(key: Key, code: number, { sizeBytes, costMs, tenant }: EntryFacts, chargedBytes: number): void {
     const overheadBytes = chargedBytes - sizeBytes;
@@ -147,7 +160,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** Corrects the bytes an entry is charged with, evicting others for it if need be. */
   recharge(slot: number, sizeBytes: number): void {
     const { table } = this;
-    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.extrasOf(slot)?.tags);
+    const chargedBytes = sizeBytes + this.#overheadOf(slot);
     const delta = chargedBytes - table.chargedBytes(slot);
     if (delta === 0) return;
     table.recharge(slot, chargedBytes);
@@ -181,7 +194,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const holding: Holding<V> = {
       value: table.valueOf(slot),
       costMs: table.costMs(slot),
-      sizeBytes: chargedBytes - overheadOf(this.index.keyOf(slot), extras?.tags),
+      sizeBytes: chargedBytes - this.#overheadOf(slot),
       chargedBytes,
       slot,
       leases: 0,
@@ -221,7 +234,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
       state: 'present',
       key,
       tier: 'memory',
-      sizeBytes: chargedBytes - overheadOf(key, tags),
+      sizeBytes: chargedBytes - this.#overheadOf(slot),
       chargedBytes,
       costMs,
       uses,
@@ -242,6 +255,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     account.entries++;
     account.usedBytes += chargedBytes;
     account.seat?.insert(slot);
+  }
+
+  #overheadOf(slot: number): number {
+    const { tags, account } = this.table.extrasOf(slot) ?? NO_EXTRAS;
+    return overheadOf(this.index.keyOf(slot), tags, account !== undefined);
   }
 
   #miss(): number {
