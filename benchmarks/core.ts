@@ -88,7 +88,7 @@ const lruCache: Library<LRUCache<string, object>> = {
       const at = requests[i] as number;
       const key = keys[at] as string;
       if (cache.get(key) !== undefined) hits++;
-      else cache.set(key, values[at] as object, { size: (sizeBytes[at] as number) + ENTRY_OVERHEAD_BYTES });
+      else cache.set(key, values[at], { size: (sizeBytes[at] as number) + ENTRY_OVERHEAD_BYTES });
     }
     return hits;
   },
@@ -100,7 +100,7 @@ const lruCache: Library<LRUCache<string, object>> = {
   set(cache, { keys, values, sizeBytes, uniform }, from, to) {
     for (let i = from; i < to; i++) {
       const at = uniform[i] as number;
-      cache.set(keys[at] as string, values[at] as object, { size: (sizeBytes[at] as number) + ENTRY_OVERHEAD_BYTES });
+      cache.set(keys[at] as string, values[at], { size: (sizeBytes[at] as number) + ENTRY_OVERHEAD_BYTES });
     }
     return to - from;
   },
@@ -167,11 +167,11 @@ async function run({ quick, progress }: SuiteOptions): Promise<Figures> {
     get_over_mnemonist: over(get, 'mnemonist'),
     set_over_mnemonist: over(set, 'mnemonist'),
     getset_over_lru_cache_among_all_policies: over(getSetAmongAll, 'lru_cache'),
-    ...each('getset', getSet),
-    ...each('getset_ttl', getSetTtl),
-    ...each('get', get),
-    ...each('get_ttl', getTtl),
-    ...each('set', set),
+    ...timesOf('getset', getSet),
+    ...timesOf('getset_ttl', getSetTtl),
+    ...timesOf('get', get),
+    ...timesOf('get_ttl', getTtl),
+    ...timesOf('set', set),
     hit_rate: getSet.inferkv.hitRate,
     lru_cache_hit_rate: getSet.lru_cache.hitRate,
     mnemonist_hit_rate: getSet.mnemonist.hitRate,
@@ -213,7 +213,7 @@ function over(measured: Measured, other: Name): number {
   return median(measured.inferkv.ns.map((ns, round) => (measured[other].ns[round] as number) / ns));
 }
 
-function each(what: string, measured: Measured): Figures {
+function timesOf(what: string, measured: Measured): Figures {
   return Object.fromEntries(names.map((name) => [`${name}.${what}_ns`, median(measured[name].ns)]));
 }
 
@@ -289,7 +289,7 @@ function makeWork(length: number): Work {
     while (drawn >= below) drawn = zipf();
     return rank[drawn] as number;
   };
-  const fill = (each: () => number): Int32Array => Int32Array.from({ length }, each);
+  const fill = (next: () => number): Int32Array => Int32Array.from({ length }, next);
   return {
     keys,
     values,

@@ -3,10 +3,14 @@ import { systemClock, type Clock } from './base/clock.ts';
 import { InferkvError } from './base/errors.ts';
 import { createRandom } from './base/random.ts';
 import { bytesOf, isStrings, type Tensors } from './base/tensor.ts';
+import type { Explanation } from './cache/explanation.ts';
+import type { HeapPartitionOptions } from './cache/heap-options.ts';
 import { HeapPartition } from './cache/heap-partition.ts';
 import type { PartitionStats } from './cache/partition.ts';
+import type { TagStats } from './cache/statistics.ts';
+import type { TenantStats } from './cache/tenants.ts';
+import { PARTITION_NAMES, partitionSettings, type PartitionName, type PartitionSettings } from './config/partitions.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
-import { bytesOfSetting } from './config/sizes.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
@@ -18,7 +22,7 @@ import {
   type UnreadableModel,
 } from './inference/cached-model.ts';
 import { modelKey } from './inference/request-key.ts';
-import { modelTag, ResultCache, type CachedIdentity } from './inference/result-cache.ts';
+import { modelTag, nameTag, ResultCache, tenantTag, type CachedIdentity } from './inference/result-cache.ts';
 import { wrapOrtSession, type OrtSessionLike, type WrappedOrtSession } from './inference/wrapped-ort.ts';
 import { WrappedEngine, WrappedSession } from './inference/wrapped-session.ts';
 import { createArtifactReader, type ArtifactReader } from './models/artifacts.ts';
@@ -26,15 +30,35 @@ import { Catalog } from './models/catalog.ts';
 import type { ModelSettings } from './models/model-settings.ts';
 import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
 import { closeResident, Residency, type Resident } from './models/residency.ts';
-import { createPolicy, type PolicyName } from './policies/registry.ts';
+import { createAdmission, createPolicy, type AdmissionName, type PolicyName } from './policies/registry.ts';
 
-/** Settings of one partition. */
+/** Settings of one partition. Its budget is hard, and no other partition's entries ever make room for its own. */
 export interface PartitionOptions {
-  /** Bytes, a size (`'2GB'`), or a share of the memory the process may use (`'40%'`). */
+  /** Bytes, a size (`'2GB'`), or a share of the total budget (`'40%'`). */
   readonly budgetBytes?: number | string;
-  /** What is evicted first: `lru`, `lfu` or `gdsf` (by what it cost, per byte). */
+  /** What is evicted first. */
   readonly policy?: PolicyName;
+  /** What may displace an entry; everything if left out. */
+  readonly admission?: AdmissionName;
+  /** Milliseconds an entry is kept; for ever if left out. */
+  readonly ttlMs?: number;
+  /** Values above this are served and not kept; a share is of the partition. */
+  readonly maxEntryBytes?: number | string;
+  /** What each tenant may take of the partition, in bytes or as a share of it; past it, its own entries leave first. */
+  readonly maxTenantBytes?: number | string;
+  /** What single tenants may take, by their name. */
+  readonly quotas?: Readonly<Record<string, number | string>>;
 }
+
+/** What `invalidate` takes out: one entry by its key, or all with a tag, of a model (by its name), or of a tenant. */
+export type Invalidation =
+  | { readonly key: string }
+  | { readonly tag: string }
+  | { readonly model: string }
+  | { readonly tenant: string };
+
+/** What is known of a key, and in which partition; `undefined` where none knows it. */
+export type CacheExplanation = Explanation & { readonly partition: PartitionName | undefined };
 
 /** What `createInferenceCache` takes. */
 export interface InferenceCacheOptions {
@@ -42,11 +66,19 @@ export interface InferenceCacheOptions {
   readonly repository?: string;
   /** Settings by model; each one given here takes the place of the repository's own. */
   readonly models?: Readonly<Record<string, ModelSettings>>;
+  /** All partitions together: bytes, a size, or a share of the memory the process may use; all of it if left out. */
+  readonly budgetBytes?: number | string;
   readonly partitions?: {
     /** Loaded models; 40% and `gdsf` if left out. `keepAliveMs` unloads what was not used that long. */
     readonly models?: PartitionOptions & { readonly keepAliveMs?: number };
+    /** Parameters of models; 10% and `gdsf` if left out. */
+    readonly parameters?: PartitionOptions;
     /** Results; 10% and `lru` if left out. */
-    readonly results?: PartitionOptions & { readonly ttlMs?: number; readonly maxEntryBytes?: number | string };
+    readonly results?: PartitionOptions;
+    /** Intermediate feature maps; 5% and `gdsf` if left out. */
+    readonly activations?: PartitionOptions;
+    /** Keys and values of prompts; 10% and `lru` if left out. */
+    readonly attention?: PartitionOptions;
   };
   /** Milliseconds for which a model's file is taken as unchanged without looking; 1,000 if left out. */
   readonly recheckMs?: number;
@@ -88,7 +120,16 @@ export interface InferenceCache extends AsyncDisposable {
   wrap(session: Session, options: WrapOptions): Promise<Session>;
   wrap<S extends OrtSessionLike>(session: S, options: WrapOptions): Promise<WrappedOrtSession<S>>;
   /** Counters by partition. */
-  stats(): Readonly<Record<'models' | 'results', PartitionStats>>;
+  stats(): Readonly<Record<PartitionName, PartitionStats>>;
+  /** What tenants and tags have in a partition, the largest first, 100 of each if `limit` is left out; walks over its entries. */
+  breakdown(
+    partition: PartitionName,
+    limit?: number,
+  ): { readonly tenants: readonly TenantStats[]; readonly tags: readonly TagStats[] };
+  /** What is known of a key: where its entry is, or why it is not here. `CacheReport.key` has the key of a result. */
+  explain(key: string): CacheExplanation;
+  /** Takes results and other derived entries out; gives their number. Loaded models stay: `CachedModel.unload` is for them. */
+  invalidate(what: Invalidation): number;
   /** Lets runs under way end, then frees everything. */
   close(): Promise<void>;
 }
@@ -106,9 +147,16 @@ export function createInferenceCache(options: InferenceCacheOptions = {}): Infer
   return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine(), new TorchScriptEngine()], clock);
 }
 
+/** What is asked of a partition whatever its values are. */
+type ManagedPartition = Pick<
+  HeapPartition<unknown>,
+  'close' | 'delete' | 'explain' | 'invalidateTag' | 'stats' | 'tagStats' | 'tenantStats'
+>;
+
 class ComposedCache implements InferenceCache {
   readonly #models: HeapPartition<Resident>;
   readonly #results: HeapPartition<Tensors>;
+  readonly #partitions: Readonly<Record<PartitionName, ManagedPartition>>;
   readonly #resultCache: ResultCache;
   readonly #repository: Repository;
   readonly #artifacts: ArtifactReader;
@@ -118,20 +166,20 @@ class ComposedCache implements InferenceCache {
 
   constructor(options: CheckedOptions, engines: readonly Engine[], clock: Clock) {
     const debug = options.debug ?? process.env['INFERKV_DEBUG'] === '1';
-    const { models = {}, results = {} } = options.partitions ?? {};
-    const seed = options.seed ?? 1;
-    this.#models = new HeapPartition<Resident>({
-      ...partitionBasics('models', models, { budgetBytes: '40%', policy: 'gdsf' }, clock, seed),
-      free: closeResident,
-    });
+    const settings = partitionSettings(options);
+    const made = { clock, seed: options.seed ?? 1 };
+    this.#models = new HeapPartition<Resident>({ ...partitionOptions(settings.models, made), free: closeResident });
     this.#results = new HeapPartition<Tensors>({
-      ...partitionBasics('results', results, { budgetBytes: '10%', policy: 'lru' }, clock, seed),
-      ...(results.ttlMs !== undefined && { ttlMs: results.ttlMs }),
-      ...(results.maxEntryBytes !== undefined && {
-        maxEntryBytes: bytesOfSetting('partitions.results.maxEntryBytes', results.maxEntryBytes),
-      }),
+      ...partitionOptions(settings.results, made),
       ...(debug && { free: poison }),
     });
+    this.#partitions = {
+      models: this.#models,
+      parameters: new HeapPartition(partitionOptions(settings.parameters, made)),
+      results: this.#results,
+      activations: new HeapPartition(partitionOptions(settings.activations, made)),
+      attention: new HeapPartition(partitionOptions(settings.attention, made)),
+    };
     this.#resultCache = new ResultCache(this.#results, clock);
     this.#artifacts = createArtifactReader({
       companions: async (path) => (path.endsWith('.onnx') ? onnxCompanions(path) : []),
@@ -148,11 +196,12 @@ class ComposedCache implements InferenceCache {
       clock,
       recheckMs: options.recheckMs ?? DEFAULT_RECHECK_MS,
     });
+    const keepAliveMs = options.partitions?.models?.keepAliveMs;
     this.#residency = new Residency({
       catalog,
       partition: this.#models,
       clock,
-      ...(models.keepAliveMs !== undefined && { keepAliveMs: models.keepAliveMs }),
+      ...(keepAliveMs !== undefined && { keepAliveMs }),
     });
     // Nothing of an old content is served for the new, as keys cover the digest; it is let go to make room.
     catalog.onChange(async (from) => void this.#results.invalidateTag(modelTag(from.artifact.digest)));
@@ -193,15 +242,50 @@ class ComposedCache implements InferenceCache {
     return this.#wrapSession(wrapped, options);
   }
 
-  stats(): Readonly<Record<'models' | 'results', PartitionStats>> {
-    return { models: this.#models.stats(), results: this.#results.stats() };
+  stats(): Readonly<Record<PartitionName, PartitionStats>> {
+    const { models, parameters, results, activations, attention } = this.#partitions;
+    return {
+      models: models.stats(),
+      parameters: parameters.stats(),
+      results: results.stats(),
+      activations: activations.stats(),
+      attention: attention.stats(),
+    };
+  }
+
+  breakdown(
+    partition: PartitionName,
+    limit?: number,
+  ): { readonly tenants: readonly TenantStats[]; readonly tags: readonly TagStats[] } {
+    const { [partition]: found } = this.#partitions;
+    return { tenants: found.tenantStats(limit), tags: found.tagStats(limit) };
+  }
+
+  explain(key: string): CacheExplanation {
+    let remembered = 0;
+    for (const partition of PARTITION_NAMES) {
+      const explanation = this.#partitions[partition].explain(key);
+      if (explanation.state !== 'unknown') return { ...explanation, partition };
+      remembered += explanation.remembered;
+    }
+    return { state: 'unknown', key, remembered, partition: undefined };
+  }
+
+  invalidate(what: Invalidation): number {
+    const derived = PARTITION_NAMES.filter((name) => name !== 'models').map((name) => this.#partitions[name]);
+    const take = (partition: ManagedPartition): number => {
+      if ('key' in what) return partition.delete(what.key) ? 1 : 0;
+      if ('tag' in what) return partition.invalidateTag(what.tag);
+      return partition.invalidateTag('model' in what ? nameTag(what.model) : tenantTag(what.tenant));
+    };
+    return derived.reduce((sum, partition) => sum + take(partition), 0);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     await this.#residency.close();
-    await this.#results.close();
+    for (const name of PARTITION_NAMES) await this.#partitions[name].close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -240,27 +324,16 @@ class ComposedCache implements InferenceCache {
   }
 }
 
-interface PartitionBasics {
-  readonly name: string;
-  readonly budgetBytes: number;
-  readonly policy: ConstructorParameters<typeof HeapPartition>[0]['policy'];
-  readonly clock: Clock;
-  readonly random: ReturnType<typeof createRandom>;
-}
-
-function partitionBasics(
-  name: 'models' | 'results',
-  given: { readonly budgetBytes?: number | string | undefined; readonly policy?: string | undefined },
-  defaults: { readonly budgetBytes: string; readonly policy: PolicyName },
-  clock: Clock,
-  seed: number,
-): PartitionBasics {
+function partitionOptions(
+  { policy, admission, ...settings }: PartitionSettings,
+  { clock, seed }: { readonly clock: Clock; readonly seed: number },
+): Omit<HeapPartitionOptions<unknown>, 'free'> {
   return {
-    name,
-    budgetBytes: bytesOfSetting(`partitions.${name}.budgetBytes`, given.budgetBytes ?? defaults.budgetBytes),
-    policy: (context) => createPolicy(given.policy ?? defaults.policy, context),
+    ...settings,
     clock,
     random: createRandom(seed),
+    policy: (context) => createPolicy(policy, context),
+    admission: admission === undefined ? undefined : (context) => createAdmission(admission, context),
   };
 }
 

@@ -1,7 +1,9 @@
 export {
   createInferenceCache,
+  type CacheExplanation,
   type InferenceCache,
   type InferenceCacheOptions,
+  type Invalidation,
   type PartitionOptions,
   type WrapOptions,
   type WrappedArtifact,
@@ -44,5 +46,16 @@ export type {
   PartitionStats,
   TierName,
 } from './cache/partition.ts';
+export type {
+  DepartedEntry,
+  DepartureReason,
+  Explanation,
+  PresentEntry,
+  RefusalReason,
+  RefusedEntry,
+} from './cache/explanation.ts';
+export type { TagStats } from './cache/statistics.ts';
+export type { TenantStats } from './cache/tenants.ts';
+export type { PartitionName } from './config/partitions.ts';
 export type { Policy, PolicyContext, PolicyFactory } from './policies/policy.ts';
 export type { ChannelMessages, ChannelName } from './telemetry/channels.ts';

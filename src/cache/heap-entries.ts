@@ -216,7 +216,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   /** Takes every entry out. */
   clear(code: number): void {
-    for (const key of [...this.index.keys()]) {
+    for (const key of this.index.keys()) {
       const slot = this.index.find(key);
       if (slot >= 0) this.leave(slot, code);
     }

@@ -17,7 +17,7 @@ interface Flight<T> {
 }
 
 /** The load that the present code runs in. */
-const underWay = new AsyncLocalStorage<Flight<unknown>>();
+const underWay = new AsyncLocalStorage<Flight<unknown> | undefined>();
 
 /** What a flight delivers: `share` is called once a waiter, in the moment the flight lands. */
 export interface Landing<T> {
@@ -112,6 +112,11 @@ export class SingleFlight<T> {
   #forget(key: string, flight: Flight<T>): void {
     if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
+}
+
+/** Starts what a load does not wait for, and which may therefore wait for the load. */
+export function besideLoad(start: () => void): void {
+  underWay.run(undefined, start);
 }
 
 /** The innermost load under way that the present code runs in; code may outlive the load that started it. */

@@ -54,12 +54,12 @@ export function tagStats(
   limit: number = DEFAULT_LIMIT,
 ): readonly TagStats[] {
   return tags.largest(limit).map(([tag, slots]) => {
-    const sums = { usedBytes: 0, hits: 0, savedMs: 0 };
+    const stats = { tag, entries: slots.size, usedBytes: 0, hits: 0, savedMs: 0 };
     for (const slot of slots) {
-      sums.usedBytes += table.chargedBytes(slot);
-      sums.hits += table.usesOf(slot);
-      sums.savedMs += table.usesOf(slot) * table.costMs(slot);
+      stats.usedBytes += table.chargedBytes(slot);
+      stats.hits += table.usesOf(slot);
+      stats.savedMs += table.usesOf(slot) * table.costMs(slot);
     }
-    return { tag, entries: slots.size, ...sums };
+    return stats;
   });
 }

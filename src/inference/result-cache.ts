@@ -74,6 +74,16 @@ export function modelTag(digest: string): string {
   return `model:${digest}`;
 }
 
+/** The tag of everything that models of a name computed. */
+export function nameTag(model: string): string {
+  return `name:${model}`;
+}
+
+/** The tag of everything that a tenant asked for. */
+export function tenantTag(tenant: string): string {
+  return `tenant:${tenant}`;
+}
+
 /** What an answer is computed by, and under which name it is kept. */
 export interface Computation extends CachedIdentity {
   /** `false` keeps nothing of this model. */
@@ -218,8 +228,17 @@ async function load(
   const sizeBytes = Object.values(outputs).reduce((sum, each) => sum + tensorBytes(each), 0);
   const keep = computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes;
   const ttlMs = options.ttlMs ?? computation.ttlMs;
-  const tags = options.tenant === undefined ? computation.tags : [...computation.tags, `tenant:${options.tenant}`];
-  return { value: frozen(outputs), sizeBytes, costMs: computeMs, tags, keep, ...(ttlMs !== undefined && { ttlMs }) };
+  const { tenant } = options;
+  const tags = [...computation.tags, nameTag(computation.model), ...(tenant === undefined ? [] : [tenantTag(tenant)])];
+  return {
+    value: frozen(outputs),
+    sizeBytes,
+    costMs: computeMs,
+    tags,
+    tenant,
+    keep,
+    ...(ttlMs !== undefined && { ttlMs }),
+  };
 }
 
 /** Leases hand out these very objects: what can be locked is. The numbers cannot. */
