@@ -40,13 +40,13 @@ export function measureWaste(puts: number): Waste {
         takenBytes += slots.sizeBytes(slot);
         policy.insert(slot);
       },
-      leave(slot, why) {
+      leave(slot, why, cause) {
         const freeBytes = arenaBytes - takenBytes;
         const lostBytes = freeBytes >= incomingBytes ? freeBytes : 0;
         worst = Math.max(worst, (takenBytes + lostBytes - askedBytes) / (takenBytes + lostBytes));
         askedBytes -= asked.get(slot) ?? 0;
         takenBytes -= slots.sizeBytes(slot);
-        policy.leave(slot, why);
+        policy.leave(slot, why, cause);
       },
     };
   };

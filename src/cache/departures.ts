@@ -1,5 +1,4 @@
 import type { CoarseClock } from './coarse-clock.ts';
-import type { EntryTable } from './entry-table.ts';
 import {
   DEPARTURE_REASONS,
   REFUSAL_REASONS,
@@ -14,6 +13,14 @@ import type { Key } from './partition.ts';
 export const REMEMBERED_DEPARTURES = 4096;
 
 const FIRST_CAPACITY = 64;
+
+/** What is noted of an entry when it leaves. */
+export interface DepartingEntries {
+  chargedBytes(slot: number): number;
+  costMs(slot: number): number;
+  enteredAt(slot: number): number;
+  usesOf(slot: number): number;
+}
 
 // Of each place, side by side: one line of the processor's caches.
 const AT = 0;
@@ -46,11 +53,11 @@ export class Departures {
   readonly #tags: string[] = [];
   readonly #counts = new Float64Array(FIRST_REFUSAL + REFUSAL_REASONS.length);
   readonly #time: CoarseClock;
-  readonly #table: EntryTable<unknown>;
+  readonly #table: DepartingEntries;
   #next = 0;
 
   // What is noted is read here: numbers with fractions that go through calls would be allocated.
-  constructor(time: CoarseClock, table: EntryTable<unknown>) {
+  constructor(time: CoarseClock, table: DepartingEntries) {
     this.#time = time;
     this.#table = table;
   }

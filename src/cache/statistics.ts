@@ -1,4 +1,3 @@
-import type { EntryTable } from './entry-table.ts';
 import type { TagIndex } from './tag-index.ts';
 import type { TenantAccount, Tenants, TenantStats } from './tenants.ts';
 
@@ -13,12 +12,22 @@ export interface TagStats {
   readonly savedMs: number;
 }
 
+/** Entries by slot, as they are counted. */
+export interface CountedEntries {
+  /** Slots that hold an entry or held one. */
+  readonly length: number;
+  readonly extras: readonly ({ readonly account: TenantAccount | undefined } | undefined)[];
+  chargedBytes(slot: number): number;
+  costMs(slot: number): number;
+  usesOf(slot: number): number;
+}
+
 const DEFAULT_LIMIT = 100;
 
 /** The tenants that take the most bytes, most first. Walks over every entry. */
 export function tenantStats(
   tenants: Tenants,
-  table: EntryTable<unknown>,
+  table: CountedEntries,
   limit: number = DEFAULT_LIMIT,
 ): readonly TenantStats[] {
   const live = new Map<TenantAccount, { hits: number; savedMs: number }>();
@@ -48,11 +57,7 @@ export function tenantStats(
 }
 
 /** The tags with the most entries, most first. Walks over their entries. */
-export function tagStats(
-  tags: TagIndex,
-  table: EntryTable<unknown>,
-  limit: number = DEFAULT_LIMIT,
-): readonly TagStats[] {
+export function tagStats(tags: TagIndex, table: CountedEntries, limit: number = DEFAULT_LIMIT): readonly TagStats[] {
   return tags.largest(limit).map(([tag, slots]) => {
     const stats = { tag, entries: slots.size, usedBytes: 0, hits: 0, savedMs: 0 };
     for (const slot of slots) {

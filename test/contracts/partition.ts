@@ -9,6 +9,8 @@ import { rejects } from '../support/rejects.ts';
 /** What is kept in a partition under test. */
 export interface Box {
   readonly text: string;
+  /** Bytes it takes where a partition measures for itself; 10 if left out. */
+  readonly sizeBytes?: number;
 }
 
 /** How a partition under test is made. */
@@ -19,7 +21,7 @@ export interface PartitionSetup {
   readonly maxEntryBytes?: number;
 }
 
-/** Makes a partition of an implementation; every entry takes its size and the overhead. */
+/** Makes a partition of an implementation; every entry of 10 bytes takes these and the overhead, a larger one at least that. */
 export interface PartitionSubject {
   readonly overheadBytes: number;
   make(setup: PartitionSetup): Partition<Box>;
@@ -43,8 +45,13 @@ export function controlledLoad(): {
   };
 }
 
-export const box = (text: string): Box => ({ text });
-export const loaded = (text: string, sizeBytes = 10): Loaded<Box> => ({ value: box(text), sizeBytes, costMs: 5 });
+export const box = (text: string, sizeBytes?: number): Box =>
+  sizeBytes === undefined ? { text } : { text, sizeBytes };
+export const loaded = (text: string, sizeBytes = 10): Loaded<Box> => ({
+  value: box(text, sizeBytes),
+  sizeBytes,
+  costMs: 5,
+});
 
 /** Lets everything that is ready happen. */
 export const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -117,7 +124,8 @@ export function describePartition(name: string, subject: PartitionSubject): void
       partition.set('a', box('1'), facts);
       partition.set('b', box('2'), facts);
       using held = partition.lease('a');
-      assert.equal(partition.set('c', box('3'), { ...facts, sizeBytes: 10 + 10 + overheadBytes }), false);
+      const sizeBytes = 10 + 10 + overheadBytes;
+      assert.equal(partition.set('c', box('3', sizeBytes), { ...facts, sizeBytes }), false);
       assert.equal(partition.get('b')?.text, '2');
       assert.equal(partition.stats().refusals, 1);
       assert.equal(held?.value.text, '1');
@@ -127,7 +135,7 @@ export function describePartition(name: string, subject: PartitionSubject): void
       const { partition } = withRoomFor(4, { maxEntryBytes: 50 });
       partition.set('a', box('1'), facts);
       for (const sizeBytes of [51, 1_000_000]) {
-        assert.equal(partition.set('big', box('2'), { ...facts, sizeBytes }), false);
+        assert.equal(partition.set('big', box('2', sizeBytes), { ...facts, sizeBytes }), false);
         const { lease, status } = await partition.fetch('big', async () => loaded('3', sizeBytes));
         assert.deepEqual([lease.value.text, status], ['3', 'miss']);
         lease.release();
@@ -140,7 +148,7 @@ export function describePartition(name: string, subject: PartitionSubject): void
     it('forgets the old value even where the new one cannot be kept', () => {
       const { partition } = withRoomFor(2);
       partition.set('a', box('old'), facts);
-      assert.equal(partition.set('a', box('new'), { ...facts, sizeBytes: 1_000_000 }), false);
+      assert.equal(partition.set('a', box('new', 1_000_000), { ...facts, sizeBytes: 1_000_000 }), false);
       assert.equal(partition.get('a'), undefined);
     });
 

@@ -16,7 +16,7 @@ import {
 } from './layout.ts';
 import { view } from './lease.ts';
 import { PinScan } from './pins.ts';
-import type { SlotDeparture, SlotFacts, SlotPolicy, SlotPolicyFactory } from './slot-policy.ts';
+import type { SlotCause, SlotFacts, SlotPolicy, SlotPolicyFactory } from './slot-policy.ts';
 
 const NONE = -1;
 // Retired entries that may gather before somebody looks whether they can be freed.
@@ -46,14 +46,16 @@ export class Entries {
   readonly facts: SlotFacts;
   /** Holder of blocks that are no entry's: granted to a thread, or being written. */
   readonly reserved: number;
+  /** The longest block there can be. */
+  readonly longestUnits: number;
   readonly counts = { insertions: 0, evictions: 0, displaced: 0, expirations: 0 };
   readonly #memory: Memory;
   readonly #index: IndexTable;
   readonly #policy: SlotPolicy;
   readonly #hearHits: () => void;
+  readonly #fillByte: number | undefined;
   readonly #blockOf: Int32Array;
   readonly #freeSlots: Int32Array;
-  readonly #longestUnits: number;
   #freeSlotCount: number;
   #retired: number[] = [];
   #retiredLimit = RETIRED_BATCH;
@@ -62,12 +64,23 @@ export class Entries {
   #askedBytes = 0;
   #live = 0;
   #sweptTo = 0;
+  #top = 0;
 
-  /** @param hearHits tells the policy of other threads' hits, before it chooses */
-  constructor(memory: Memory, budgetBytes: number, policy: SlotPolicyFactory, hearHits: () => void) {
+  /**
+   * @param hearHits tells the policy of other threads' hits, before it chooses
+   * @param fillByte overwrites what has become free, for debugging
+   */
+  constructor(
+    memory: Memory,
+    budgetBytes: number,
+    policy: SlotPolicyFactory,
+    hearHits: () => void,
+    fillByte: number | undefined,
+  ) {
     const { maxEntries } = memory.layout;
     this.#memory = memory;
     this.#hearHits = hearHits;
+    this.#fillByte = fillByte;
     this.#index = new IndexTable(memory);
     this.pins = new PinScan(memory);
     this.allocator = new BlockAllocator(
@@ -75,7 +88,7 @@ export class Entries {
       SEGMENT_HEADER_UNITS,
     );
     this.reserved = maxEntries;
-    this.#longestUnits = (memory.segments[0]?.byteLength ?? 0) / UNIT_BYTES - SEGMENT_HEADER_UNITS;
+    this.longestUnits = (memory.segments[0]?.byteLength ?? 0) / UNIT_BYTES - SEGMENT_HEADER_UNITS;
     this.#blockOf = new Int32Array(maxEntries);
     this.#freeSlots = Int32Array.from({ length: maxEntries }, (_, i) => maxEntries - 1 - i);
     this.#freeSlotCount = maxEntries;
@@ -137,7 +150,7 @@ export class Entries {
     else {
       // In this order no lookup finds neither of them.
       this.#index.replace(old, slot);
-      this.#retire(old, 'removed');
+      this.#retire(old, 'replaced');
       this.#toRetired(old);
     }
     this.#live++;
@@ -149,8 +162,8 @@ export class Entries {
   }
 
   /** Takes an entry out: no lookup that begins after this finds it. */
-  remove(slot: number): void {
-    this.#retire(slot, 'removed');
+  remove(slot: number, cause: SlotCause = 'deleted'): void {
+    this.#retire(slot, cause);
     this.#index.remove(slot);
     this.#toRetired(slot);
   }
@@ -173,7 +186,7 @@ export class Entries {
 
   /** A block of so many units for a writer, evicting for it; -1 if what may go is not enough. */
   allocate(units: number): number {
-    if (units > this.#longestUnits) return NONE;
+    if (units > this.longestUnits) return NONE;
     let block = this.allocator.allocate(units, this.reserved);
     if (block !== NONE) return block;
     this.reclaim();
@@ -192,18 +205,47 @@ export class Entries {
 
   /** Takes out what expired or is of an earlier epoch among the next `slots` records. */
   sweep(slots: number, now: number): void {
-    const { words, doubles, layout } = this.#memory;
-    const epoch = words[HEADER.epoch] as number;
-    for (let left = Math.min(slots, layout.maxEntries); left > 0; left--) {
-      const slot = this.#sweptTo;
-      this.#sweptTo = (slot + 1) % layout.maxEntries;
-      if (!this.isLive(slot)) continue;
-      const record = layout.recordsAt + slot * RECORD.words;
-      const outdated = (((words[record + RECORD.epoch] as number) - epoch) | 0) < 0;
-      if (!outdated && (doubles[(record + RECORD.expiresAt) >> 1] as number) > now) continue;
-      this.counts.expirations++;
-      this.remove(slot);
+    // Records at and above the top never held an entry.
+    for (let left = Math.min(slots, this.#top); left > 0; left--) {
+      const slot = this.#sweptTo < this.#top ? this.#sweptTo : 0;
+      this.#sweptTo = slot + 1;
+      if (this.isLive(slot) && this.isOutdated(slot, now)) this.expire(slot);
     }
+  }
+
+  /** Whether no lookup finds the entry in a slot any more: it has expired, or is of an earlier epoch. */
+  isOutdated(slot: number, now: number): boolean {
+    const { words, doubles, layout } = this.#memory;
+    const record = layout.recordsAt + slot * RECORD.words;
+    const age = ((words[record + RECORD.epoch] as number) - (words[HEADER.epoch] as number)) | 0;
+    return age < 0 || (doubles[(record + RECORD.expiresAt) >> 1] as number) <= now;
+  }
+
+  /** Takes out an entry that is outdated. */
+  expire(slot: number): void {
+    this.counts.expirations++;
+    this.remove(slot, 'outdated');
+  }
+
+  /** Whether a block of so many units is free as it is; what was looked at for it is then up to date. */
+  hasRoomFor(units: number): boolean {
+    this.reclaim();
+    const longest = this.allocator.longest();
+    return this.#freeSlotCount > 0 && longest !== NONE && this.allocator.units(longest) >= units;
+  }
+
+  /** The memory of a block. */
+  bytesOf(block: number, lengthBytes: number): Uint8Array<SharedArrayBuffer> {
+    const segment = this.#memory.segments[this.allocator.segment(block)] as SharedArrayBuffer;
+    return new Uint8Array(segment, this.allocator.start(block) * UNIT_BYTES, lengthBytes);
+  }
+
+  /** The value in a slot, or the metadata behind it; for the owner, while the entry is there or held. */
+  view(slot: number, part: 'value' | 'metadata'): Uint8Array<SharedArrayBuffer> {
+    const record = this.#memory.layout.recordsAt + slot * RECORD.words;
+    const lengthBytes = this.#word(slot, RECORD.lengthBytes) >>> 0;
+    if (part === 'value') return view(this.#memory, record, 0, lengthBytes);
+    return view(this.#memory, record, metadataAt(lengthBytes), this.#word(slot, RECORD.place) >>> 16);
   }
 
   #takeSlot(): number {
@@ -212,7 +254,9 @@ export class Entries {
       if (this.#freeSlotCount === 0) this.#hearHits();
       while (this.#freeSlotCount === 0) if (this.#evictNext() === undefined) return NONE;
     }
-    return this.#freeSlots[--this.#freeSlotCount] as number;
+    const slot = this.#freeSlots[--this.#freeSlotCount] as number;
+    if (slot >= this.#top) this.#top = slot + 1;
+    return slot;
   }
 
   #fill(slot: number, { key, block, lengthBytes, metadataBytes, costMs, epoch, expiresAt }: Incoming): void {
@@ -229,11 +273,11 @@ export class Entries {
   }
 
   /** Hides the record and tells the policy. Whoever pins it from now on sees that it is not live. */
-  #retire(slot: number, why: SlotDeparture): void {
+  #retire(slot: number, cause: SlotCause): void {
     invariant(this.isLive(slot), `slot ${slot} left twice`);
     const { words, layout } = this.#memory;
     const record = layout.recordsAt + slot * RECORD.words;
-    this.#policy.leave(slot, why);
+    this.#policy.leave(slot, cause === 'evicted' ? 'evicted' : 'removed', cause);
     Atomics.store(words, record + RECORD.state, inPhase(words[record + RECORD.state] as number, PHASE.retired));
     this.#live--;
     this.#liveUnits -= this.allocator.units(this.#blockOf[slot] as number);
@@ -252,7 +296,10 @@ export class Entries {
     const record = layout.recordsAt + slot * RECORD.words;
     Atomics.store(words, record + RECORD.state, inPhase(words[record + RECORD.state] as number, PHASE.free));
     this.#freeSlots[this.#freeSlotCount++] = slot;
-    return this.allocator.free(this.#blockOf[slot] as number);
+    const block = this.#blockOf[slot] as number;
+    if (this.#fillByte !== undefined)
+      this.bytesOf(block, this.allocator.units(block) * UNIT_BYTES).fill(this.#fillByte);
+    return this.allocator.free(block);
   }
 
   /** Evicts the policy's next victim: the hole it leaves, -1 if it was leased in this very moment, nothing if there is none. */
@@ -324,21 +371,19 @@ export class Entries {
   }
 
   #factsOf(budgetBytes: number): SlotFacts {
-    const { words, floats, layout } = this.#memory;
+    const { words, floats, doubles, layout } = this.#memory;
     const record = (slot: number): number => layout.recordsAt + slot * RECORD.words;
     return {
       budgetBytes,
       maxEntries: layout.maxEntries,
       sizeBytes: (slot) => this.allocator.units(this.#blockOf[slot] as number) * UNIT_BYTES,
+      lengthBytes: (slot) => this.#word(slot, RECORD.lengthBytes) >>> 0,
+      expiresAt: (slot) => doubles[(record(slot) + RECORD.expiresAt) >> 1] as number,
       costMs: (slot) => floats[record(slot) + RECORD.costMs] as number,
       identity: (slot) => (words[record(slot) + RECORD.key] as number) >>> 0,
       isPinned: (slot) => this.pins.isPinned(slot),
       digest: (slot) => writeDigest(words, record(slot) + RECORD.key),
-      metadata: (slot) => {
-        const lengthBytes = this.#word(slot, RECORD.lengthBytes) >>> 0;
-        const metadataBytes = this.#word(slot, RECORD.place) >>> 16;
-        return Uint8Array.from(view(this.#memory, record(slot), metadataAt(lengthBytes), metadataBytes));
-      },
+      metadata: (slot) => Uint8Array.from(this.view(slot, 'metadata')),
     };
   }
 }

@@ -150,13 +150,13 @@ describe('a lookup, and the owner in the midst of it', () => {
       maxEntries: 32,
       policy: (slots) => {
         const policy = policyOf('lru')(slots);
-        return {
-          ...policy,
-          leave(slot, why) {
+        const leave = policy.leave.bind(policy);
+        return Object.assign(policy, {
+          leave(...[slot, why, cause]: Parameters<typeof leave>) {
             lease ??= reader?.lease(slots.digest(slot));
-            policy.leave(slot, why);
+            leave(slot, why, cause);
           },
-        };
+        });
       },
     });
     for (let key = 0; key < 10; key++) put(store, key);

@@ -1,3 +1,4 @@
+import { invariant } from '../../base/assertions.ts';
 import { InferkvError } from '../../base/errors.ts';
 import type { Memory } from './handle.ts';
 import { AREA, PINS_PER_THREAD } from './layout.ts';
@@ -86,6 +87,8 @@ export class PinScan {
   /** By slot, the last look that found it pinned. */
   readonly #seen: Int32Array;
   readonly #pinned: number[] = [];
+  /** What the owner itself holds, by slot: it frees, so it needs no pins, and may hold any number. */
+  readonly #held = new Map<number, number>();
   #look = 0;
   #pins = 0;
 
@@ -111,6 +114,7 @@ export class PinScan {
     this.#look = (this.#look + 1) | 0;
     this.#pins = 0;
     this.#pinned.length = 0;
+    for (const slot of this.#held.keys()) this.#note(slot);
     for (let thread = 0; thread < this.#maxThreads; thread++) {
       const area = this.#areasAt + thread * AREA.words;
       const top = Atomics.load(this.#words, area + AREA.pinTop);
@@ -118,15 +122,33 @@ export class PinScan {
         const slot = Atomics.load(this.#words, area + AREA.pins + pin) - 1;
         if (slot === NONE) continue;
         this.#pins++;
-        if (this.#seen[slot] === this.#look) continue;
-        this.#seen[slot] = this.#look;
-        this.#pinned.push(slot);
+        this.#note(slot);
       }
     }
+  }
+
+  /** Keeps a slot's record and bytes as they are, as a pin does. */
+  hold(slot: number): void {
+    this.#held.set(slot, (this.#held.get(slot) ?? 0) + 1);
+    this.#note(slot);
+  }
+
+  /** Lets go of one hold. */
+  unhold(slot: number): void {
+    const holds = this.#held.get(slot) ?? 0;
+    invariant(holds > 0, `slot ${slot} is not held`);
+    if (holds === 1) this.#held.delete(slot);
+    else this.#held.set(slot, holds - 1);
   }
 
   /** Whether the last look found that slot pinned. */
   isPinned(slot: number): boolean {
     return this.#seen[slot] === this.#look;
+  }
+
+  #note(slot: number): void {
+    if (this.#seen[slot] === this.#look) return;
+    this.#seen[slot] = this.#look;
+    this.#pinned.push(slot);
   }
 }

@@ -97,7 +97,7 @@ describe('the shared memory store, for other threads', () => {
       maxEntries: 2,
       policy: (slots) => {
         const policy = policyOf('lru')(slots);
-        return { ...policy, touch: (slot) => void touched.push(slot) };
+        return Object.assign(policy, { touch: (slot: number) => void touched.push(slot) });
       },
     });
     using reader = SharedMemoryReader.attach(store.handle());

@@ -101,6 +101,19 @@ export class SharedMemoryReader implements Disposable {
   }
 
   /**
+   * A hold on what lies in a slot that the owner holds for this thread, whether its entry is still there or not. Once this
+   * has come back, the owner may let go of it.
+   *
+   * @throws InferkvError as `lease`
+   */
+  adopt(slot: number): SharedLease {
+    if (this.#closing) throw closedReader();
+    const pin = this.#pins.take();
+    this.#pins.set(pin, slot);
+    return new SharedLease(this.#memory, this.#pins, pin, slot);
+  }
+
+  /**
    * Memory to write a value to, out of what the owner has granted to this thread; `undefined` if there is none long enough.
    * The owner is asked for it then: try again later, or wait by `reserveWhenGranted`.
    *

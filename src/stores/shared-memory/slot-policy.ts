@@ -1,6 +1,9 @@
 /** Why an entry leaves: `evicted` for room, `removed` for any other reason (expiry, delete, replace). */
 export type SlotDeparture = 'evicted' | 'removed';
 
+/** More exactly: `outdated` expired, or of an earlier epoch; `replaced` by a newer value of its key; `deleted` by the owner. */
+export type SlotCause = 'evicted' | 'outdated' | 'replaced' | 'deleted';
+
 /**
  * What the store asks when it needs room; the policies of `policies/` fit as they are.
  *
@@ -10,7 +13,7 @@ export type SlotDeparture = 'evicted' | 'removed';
 export interface SlotPolicy {
   insert(slot: number): void;
   touch(slot: number): void;
-  leave(slot: number, why: SlotDeparture): void;
+  leave(slot: number, why: SlotDeparture, cause: SlotCause): void;
   victim(): number;
 }
 
@@ -20,7 +23,11 @@ export interface SlotFacts {
   readonly maxEntries: number;
   /** Bytes it takes of the arena, rounding included. */
   sizeBytes(slot: number): number;
+  /** Bytes of its value. */
+  lengthBytes(slot: number): number;
   costMs(slot: number): number;
+  /** When it expires, on the owner's clock; `Infinity` for never. */
+  expiresAt(slot: number): number;
   /** A 32-bit fingerprint of its key. */
   identity(slot: number): number;
   /** Whether some thread leases it, as of the beginning of this search for room. */

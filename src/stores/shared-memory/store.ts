@@ -6,10 +6,11 @@ import { InferkvError } from '../../base/errors.ts';
 import { readDigest } from './digest.ts';
 import { Entries } from './entries.ts';
 import { makeHandle, memoryOf, type Memory, type SharedMemoryHandle } from './handle.ts';
-import { entryUnits, HEADER, KEY_WORDS, metadataAt, UNIT_BYTES } from './layout.ts';
+import { entryUnits, HEADER, KEY_WORDS, UNIT_BYTES } from './layout.ts';
 import { SharedLease } from './lease.ts';
 import { Lookup, type LookupStep } from './lookup.ts';
 import type { CommitMessage } from './messages.ts';
+import { OwnerSlab } from './owner-slab.ts';
 import { Pins } from './pins.ts';
 import { monotonicMs } from './reader.ts';
 import { planSizes, type StoreSizes } from './sizes.ts';
@@ -24,6 +25,8 @@ export interface SharedMemoryStoreOptions extends StoreSizes {
   readonly clock?: Clock;
   /** A whole number below 2^31, for salts; not to be guessed by whoever can choose keys. */
   readonly seed?: () => number;
+  /** Overwrites what has become free with this byte, so that reading after release shows; for debugging. */
+  readonly fillByte?: number | undefined;
   /** Called in the middle of the owner's own lookups, for tests. */
   readonly onStep?: (step: LookupStep) => void;
 }
@@ -77,7 +80,13 @@ export class SharedMemoryStore implements Disposable {
       owner: threadId,
     });
     this.#memory = memoryOf(this.#handle, layout);
-    this.#entries = new Entries(this.#memory, options.budgetBytes, options.policy, () => this.#threads.hearHits());
+    this.#entries = new Entries(
+      this.#memory,
+      options.budgetBytes,
+      options.policy,
+      () => this.#threads.hearHits(),
+      options.fillByte,
+    );
     const { totalUnits } = this.#entries.allocator;
     this.#threads = new ThreadTable(
       this.#memory,
@@ -106,6 +115,11 @@ export class SharedMemoryStore implements Disposable {
   /** What is known of entries by slot, for whoever keeps books above this store. */
   get slots(): SlotFacts {
     return this.#entries.facts;
+  }
+
+  /** The longest value, metadata included, that can be kept. */
+  get maxEntryBytes(): number {
+    return this.#entries.longestUnits * UNIT_BYTES;
   }
 
   /** What another thread needs to attach. */
@@ -141,25 +155,15 @@ export class SharedMemoryStore implements Disposable {
     if (this.#closed) return false;
     this.#threads.hear();
     this.sweep(SWEEP_STEP);
-    const block = this.#entries.allocate(entryUnits(lengthBytes, metadata.length));
-    if (block < 0) return this.#refuse(key);
-    const epoch = this.#memory.words[HEADER.epoch] as number;
+    const slab = this.reserve(lengthBytes, metadata.length);
+    if (slab === undefined) return this.#refuse(key);
     try {
-      this.#write(block, value, lengthBytes, metadata);
-    } catch (error) {
-      this.#entries.allocator.free(block);
-      throw error;
+      if (value instanceof Uint8Array) slab.bytes.set(value);
+      else value.write(slab.bytes);
+      return slab.commit(digest, facts);
+    } finally {
+      slab.abandon();
     }
-    const expiresAt = this.#clock.now() + (facts.ttlMs ?? Number.POSITIVE_INFINITY);
-    return this.#insert({
-      key,
-      block,
-      lengthBytes,
-      metadataBytes: metadata.length,
-      costMs: facts.costMs,
-      epoch,
-      expiresAt,
-    });
   }
 
   /** Takes an entry out; `false` if there was none. No lookup that begins afterwards finds it, in any thread. */
@@ -174,6 +178,76 @@ export class SharedMemoryStore implements Disposable {
   /** Takes out the entry that lies in a slot, for whoever keeps books above this store. */
   deleteSlot(slot: number): void {
     this.#entries.remove(slot);
+  }
+
+  /** The slot of an entry, counted as a use of it; -1 if it is not there or outdated, and then it leaves. */
+  use(digest: Uint8Array): number {
+    const slot = this.slotOf(digest);
+    if (slot < 0) {
+      this.#counts.misses++;
+      return slot;
+    }
+    this.#counts.hits++;
+    this.#counts.savedMs += this.#entries.facts.costMs(slot);
+    this.#entries.touch(slot);
+    return slot;
+  }
+
+  /** The same, without counting as a use. */
+  slotOf(digest: Uint8Array): number {
+    this.#threads.hear();
+    const slot = this.#entries.find(this.#keyOf(digest));
+    if (slot < 0 || !this.#entries.isOutdated(slot, this.#clock.now())) return slot;
+    this.#entries.expire(slot);
+    return -1;
+  }
+
+  /** Keeps an entry's bytes as they are, whatever happens to it, until as many `unhold`; the owner may hold any number. */
+  hold(slot: number): void {
+    this.#entries.pins.hold(slot);
+  }
+
+  /** Lets go of one hold of a slot. */
+  unhold(slot: number): void {
+    this.#entries.pins.unhold(slot);
+  }
+
+  /** The value in a slot, or its metadata: not a copy, good as long as the entry is there or held. */
+  view(slot: number, part: 'value' | 'metadata'): Uint8Array<SharedArrayBuffer> {
+    return this.#entries.view(slot, part);
+  }
+
+  /** Frees what has left and is leased by nobody any more; everything that needs room does this too. */
+  reclaim(): void {
+    this.#entries.reclaim();
+  }
+
+  /** Whether a value would find room without anything leaving for it. */
+  hasRoomFor(lengthBytes: number, metadataBytes: number): boolean {
+    return this.#entries.hasRoomFor(entryUnits(lengthBytes, metadataBytes));
+  }
+
+  /**
+   * Memory for a value that is not there yet, evicting for it as `put` does; `undefined` if what may go is not enough. The
+   * owner's own, to be committed or abandoned.
+   */
+  reserve(lengthBytes: number, metadataBytes: number): OwnerSlab | undefined {
+    checkLengths(lengthBytes, metadataBytes);
+    if (this.#closed) return undefined;
+    this.#threads.hear();
+    const block = this.#entries.allocate(entryUnits(lengthBytes, metadataBytes));
+    if (block < 0) return undefined;
+    const epoch = this.#memory.words[HEADER.epoch] as number;
+    return new OwnerSlab(this.#entries, block, lengthBytes, (written) => {
+      if (this.#closed) {
+        this.#entries.allocator.free(block);
+        return false;
+      }
+      const { digest, costMs, ttlMs = Number.POSITIVE_INFINITY, lengthBytes: length, metadataBytes: more } = written;
+      const key = this.#keyOf(digest).slice();
+      const expiresAt = this.#clock.now() + ttlMs;
+      return this.#insert({ key, block, lengthBytes: length, metadataBytes: more, costMs, epoch, expiresAt });
+    });
   }
 
   /** Hides all entries from all threads at once, and what is being written too; `sweep` and evictions free them. */
@@ -289,16 +363,6 @@ export class SharedMemoryStore implements Disposable {
     // What it would have replaced is out of date.
     if (old >= 0) this.#entries.remove(old);
     return false;
-  }
-
-  #write(block: number, value: Uint8Array | ValueWriter, lengthBytes: number, metadata: Uint8Array): void {
-    const { allocator } = this.#entries;
-    const segment = this.#memory.segments[allocator.segment(block)] as SharedArrayBuffer;
-    const startByte = allocator.start(block) * UNIT_BYTES;
-    const into = new Uint8Array(segment, startByte, lengthBytes);
-    if (value instanceof Uint8Array) into.set(value);
-    else value.write(into);
-    new Uint8Array(segment, startByte + metadataAt(lengthBytes), metadata.length).set(metadata);
   }
 }
 

@@ -1,0 +1,249 @@
+import type { Clock } from '../base/clock.ts';
+import { InferkvError } from '../base/errors.ts';
+import { DEPARTED } from './departures.ts';
+import { digestOfKey, hexOf } from './entry-digest.ts';
+import { checkFacts, checkLimits, checkSize } from './entry-facts.ts';
+import { sealEnvelope } from './envelope.ts';
+import type { Explanation } from './explanation.ts';
+import { HeapLease, type Holding } from './holding.ts';
+import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats } from './partition.ts';
+import type { Share } from './share.ts';
+import { SharedEntries, type Keepable } from './shared-entries.ts';
+import { SharedFlights, type Loader } from './shared-flights.ts';
+import type { SharedPartitionOptions } from './shared-options.ts';
+import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
+import type { Landing } from './single-flight.ts';
+import { tagStats, tenantStats, type TagStats } from './statistics.ts';
+import type { TenantStats } from './tenants.ts';
+
+/**
+ * A partition whose values lie in shared memory, where every thread finds and leases them without asking this one
+ * (docs/shared-memory.md). This is the side of the thread that made it.
+ *
+ * What is kept is what the codec wrote: a lease shows views of that memory, the value that was put in is dropped. Sizes are
+ * therefore what values take there; those that callers state are checked and otherwise not needed. `budgetBytes` of `stats()` is
+ * what entries can lie in: the budget without records, index and the areas of threads.
+ */
+export class SharedPartition<V> implements Partition<V> {
+  readonly name: string;
+  readonly #clock: Clock;
+  readonly #options: SharedPartitionOptions<V>;
+  readonly #entries: SharedEntries<V>;
+  readonly #flights = new SharedFlights<Share<V>>();
+  #joined = 0;
+  #activeLeases = 0;
+
+  /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` for a budget, size or time that cannot be */
+  constructor(options: SharedPartitionOptions<V>) {
+    checkLimits(options);
+    this.name = options.name;
+    this.#clock = options.clock;
+    this.#options = options;
+    this.#entries = new SharedEntries(options);
+  }
+
+  get(key: Key): V | undefined {
+    const slot = this.#entries.use(digestOfKey(key));
+    if (slot < 0) return undefined;
+    const holding = this.#entries.holdingOf(slot);
+    // In this thread nothing of it is used again before the next call.
+    if (holding.leases === 0) this.#entries.letGo(holding);
+    return holding.value;
+  }
+
+  lease(key: Key): Lease<V> | undefined {
+    const slot = this.#entries.use(digestOfKey(key));
+    return slot < 0 ? undefined : this.#leaseOf(this.#entries.holdingOf(slot));
+  }
+
+  async fetch(
+    key: Key,
+    load: (signal: AbortSignal) => Promise<Loaded<V>>,
+    options: FetchOptions = {},
+  ): Promise<Fetched<V>> {
+    const { signal, reserveBytes } = options;
+    const share = await this.share(
+      digestOfKey(key),
+      { signal, load: (stop) => this.#load(key, load, reserveBytes, stop) },
+      options.refresh === true,
+    );
+    const { holding, status, tier } = share;
+    const lease = this.#leaseOf(holding);
+    this.unshare(share);
+    return { lease, status, tier };
+  }
+
+  set(key: Key, value: V, facts: EntryFacts): boolean {
+    checkFacts(key, facts);
+    const slot = this.#entries.keep(this.#keepable(key, value, facts));
+    this.#entries.sweepLater();
+    if (slot < 0) this.#options.free?.(value);
+    return slot >= 0;
+  }
+
+  delete(key: Key): boolean {
+    this.#entries.books.seat.assertIdle();
+    const slot = this.#entries.store.slotOf(digestOfKey(key));
+    if (slot < 0) return false;
+    this.#entries.remove(slot, DEPARTED.deleted);
+    return true;
+  }
+
+  invalidateTag(tag: string): number {
+    const { books, store } = this.#entries;
+    books.seat.assertIdle();
+    // What other threads have committed by now is meant too.
+    store.hear();
+    const slots = books.tags.slotsOf(tag);
+    for (const slot of slots) this.#entries.remove(slot, DEPARTED.invalidated, tag);
+    return slots.length;
+  }
+
+  explain(key: Key): Explanation {
+    const { books, store } = this.#entries;
+    const digest = digestOfKey(key);
+    const hex = hexOf(digest);
+    const slot = store.slotOf(digest);
+    if (slot >= 0) return this.#entries.describe(key, slot);
+    if (this.#flights.isUnderWay(hex)) return { state: 'loading', key };
+    const found = books.departures.find(hex, books.seat.name);
+    return found === undefined ? { state: 'unknown', key, remembered: books.departures.length } : { ...found, key };
+  }
+
+  stats(): PartitionStats {
+    const { books, store } = this.#entries;
+    const { entries, arenaBytes, freeBytes, hits, misses, savedMs, activeLeases } = store.stats();
+    const departedBy = books.departures.departures();
+    const refusedBy = books.departures.refusals();
+    return {
+      name: this.name,
+      entries,
+      usedBytes: arenaBytes - freeBytes,
+      budgetBytes: arenaBytes,
+      hits,
+      misses,
+      joined: this.#joined,
+      insertions: books.insertions,
+      evictions: departedBy.evicted + departedBy.quota,
+      expirations: departedBy.expired,
+      refusals: Object.values(refusedBy).reduce((sum, each) => sum + each, 0),
+      activeLeases: activeLeases + this.#activeLeases,
+      savedMs,
+      departedBy,
+      refusedBy,
+    };
+  }
+
+  tenantStats(limit?: number): readonly TenantStats[] {
+    return tenantStats(this.#entries.books.tenants, this.#entries.books, limit);
+  }
+
+  tagStats(limit?: number): readonly TagStats[] {
+    return tagStats(this.#entries.books.tags, this.#entries.books, limit);
+  }
+
+  async close(): Promise<void> {
+    if (!this.#entries.isClosed) this.#entries.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** @internal A hold on a value, loaded by the first of all threads' loaders if it does not lie here; to be given to `unshare`. */
+  async share(digest: Uint8Array, loader: Loader<Share<V>>, isRefresh: boolean): Promise<Share<V>> {
+    if (this.#entries.isClosed) throw this.#closedError();
+    const hex = hexOf(digest);
+    if (!isRefresh) {
+      const slot = this.#entries.use(digest);
+      if (slot >= 0) {
+        const holding = this.#entries.holdingOf(slot);
+        holding.leases++;
+        return { holding, status: 'hit', tier: 'memory' };
+      }
+      const joined = this.#flights.join(hex, loader);
+      if (joined !== undefined) {
+        this.#joined++;
+        return joined;
+      }
+    }
+    return this.#flights.start(hex, loader);
+  }
+
+  /** @internal Lets go of a hold. */
+  unshare({ holding }: Share<V>): void {
+    holding.leases--;
+    if (holding.leases === 0) this.#entries.letGo(holding);
+  }
+
+  #keepable(key: Key, value: V, { costMs, ttlMs, tags, tenant }: EntryFacts): Keepable {
+    const encoded = this.#options.codec.encode(value);
+    const sealed = sealEnvelope({ tags, tenant, metadata: encoded.metadata });
+    return { digest: digestOfKey(key), encoded, sealed, costMs, ttlMs, tenant };
+  }
+
+  async #load(
+    key: Key,
+    load: (signal: AbortSignal) => Promise<Loaded<V>>,
+    reserveBytes: number | undefined,
+    signal: AbortSignal,
+  ): Promise<() => Landing<Share<V>>> {
+    if (reserveBytes !== undefined) checkSize(key, reserveBytes);
+    const slab = reserveBytes === undefined ? undefined : await this.#entries.room.take(reserveBytes, signal);
+    const start = this.#clock.now();
+    let loaded: Loaded<V> | undefined;
+    let facts: EntryFacts;
+    try {
+      loaded = await load(signal);
+      facts = { ...loaded, costMs: loaded.costMs ?? this.#clock.now() - start };
+      checkFacts(key, facts);
+    } catch (error) {
+      slab?.abandon();
+      this.#entries.room.pump();
+      if (loaded !== undefined) this.#options.free?.(loaded.value);
+      throw error;
+    }
+    const { value, keep = true } = loaded;
+    return () => this.#landing(this.#land(key, value, keep, facts, slab));
+  }
+
+  /** Takes in what was loaded: kept if it fits, otherwise alive as long as its leases. */
+  #land(key: Key, value: V, keep: boolean, facts: EntryFacts, slab: OwnerSlab | undefined): Holding<V> {
+    const slot = keep ? this.#entries.keep(this.#keepable(key, value, facts), slab) : -1;
+    if (!keep) slab?.abandon();
+    this.#entries.sweepLater();
+    if (slot >= 0) return this.#entries.holdingOf(slot);
+    const { costMs, sizeBytes } = facts;
+    return { value, costMs, sizeBytes, chargedBytes: 0, slot, leases: 0 };
+  }
+
+  #landing(holding: Holding<V>): Landing<Share<V>> {
+    let status: 'miss' | 'joined' = 'miss';
+    return {
+      share: () => {
+        holding.leases++;
+        const shared: Share<V> = { holding, status, tier: undefined };
+        // The first waiter is the one that started the load, if it is still there.
+        status = 'joined';
+        return shared;
+      },
+      done: () => {
+        if (holding.leases === 0) this.#entries.letGo(holding);
+      },
+    };
+  }
+
+  #leaseOf(holding: Holding<V>): Lease<V> {
+    this.#activeLeases++;
+    return new HeapLease(holding, this.#onRelease);
+  }
+
+  readonly #onRelease = (holding: Holding<V>): void => {
+    this.#activeLeases--;
+    if (holding.leases === 0) this.#entries.letGo(holding);
+  };
+
+  #closedError(): InferkvError {
+    return new InferkvError('ERR_INFERKV_CLOSED', `The partition ${this.name} is closed.`, { key: this.name });
+  }
+}

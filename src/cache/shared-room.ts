@@ -1,0 +1,85 @@
+import { formatBytes } from '../base/bytes.ts';
+import { throwIfAborted, whenAborted } from '../base/cancellation.ts';
+import type { Clock } from '../base/clock.ts';
+import { InferkvError } from '../base/errors.ts';
+import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
+import type { SharedMemoryStore } from '../stores/shared-memory/store.ts';
+
+interface Waiter {
+  readonly lengthBytes: number;
+  readonly resolve: (slab: OwnerSlab) => void;
+}
+
+// Nobody tells the owner when another thread releases what has left, so whoever waits looks again.
+const LOOK_AGAIN_MS = 20;
+
+/** Memory set aside for values that are still being loaded, and those who wait for some. Served in their order. */
+export class SharedRoom {
+  readonly #store: SharedMemoryStore;
+  readonly #clock: Clock;
+  readonly #waiters = new Set<Waiter>();
+  #timer: { cancel(): void } | undefined;
+  #pumping = false;
+
+  constructor(store: SharedMemoryStore, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  /**
+   * Sets memory aside, waiting for it until the signal ends that.
+   *
+   * @throws InferkvError `ERR_INFERKV_BUDGET_EXCEEDED` for more than an entry can have, or what the signal says
+   */
+  async take(lengthBytes: number, signal: AbortSignal): Promise<OwnerSlab> {
+    const { maxEntryBytes } = this.#store;
+    if (lengthBytes > maxEntryBytes) {
+      throw new InferkvError(
+        'ERR_INFERKV_BUDGET_EXCEEDED',
+        `${formatBytes(lengthBytes)} are needed and an entry can have ${formatBytes(maxEntryBytes)}; raise the budget or use less.`,
+      );
+    }
+    throwIfAborted(signal);
+    const slab = this.#store.reserve(lengthBytes, 0);
+    if (slab !== undefined) return slab;
+    return new Promise<OwnerSlab>((resolve, reject) => {
+      const stop = whenAborted(signal, (reason) => {
+        this.#waiters.delete(waiter);
+        reject(reason);
+      });
+      const waiter: Waiter = {
+        lengthBytes,
+        resolve: (given) => {
+          stop();
+          resolve(given);
+        },
+      };
+      this.#waiters.add(waiter);
+      this.#lookAgain();
+    });
+  }
+
+  /** Serves those who wait as far as there is room; to be called when something has become free. */
+  pump(): void {
+    if (this.#pumping || this.#waiters.size === 0) return;
+    this.#pumping = true;
+    try {
+      for (const waiter of this.#waiters) {
+        const slab = this.#store.reserve(waiter.lengthBytes, 0);
+        if (slab === undefined) continue;
+        this.#waiters.delete(waiter);
+        waiter.resolve(slab);
+      }
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  #lookAgain(): void {
+    this.#timer ??= this.#clock.after(LOOK_AGAIN_MS, () => {
+      this.#timer = undefined;
+      this.pump();
+      if (this.#waiters.size > 0) this.#lookAgain();
+    });
+  }
+}
