@@ -16,7 +16,7 @@ export interface TagStats {
 export interface CountedEntries {
   /** Slots that hold an entry or held one. */
   readonly length: number;
-  readonly extras: readonly ({ readonly account: TenantAccount | undefined } | undefined)[];
+  extrasOf(slot: number): { readonly account: TenantAccount | undefined } | undefined;
   chargedBytes(slot: number): number;
   costMs(slot: number): number;
   usesOf(slot: number): number;
