@@ -14,7 +14,8 @@ export const MAX_ENVELOPE_BYTES = 0xffff;
 const HEADER_BYTES = 4;
 const HAS_TENANT = 1;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// A byte order mark is part of a text here.
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /**
  * ```

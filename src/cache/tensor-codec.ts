@@ -20,6 +20,8 @@ const TENSOR_BYTES = 2 + 2 + 8 + 8;
 const DIMENSION_BYTES = 8;
 const MAX_TENSORS = 0xffff;
 const MAX_DIMENSIONS = 0xff;
+// The top bit of a string's length.
+const UTF16 = 0x8000_0000;
 const encoder = new TextEncoder();
 // A byte order mark is part of a text here.
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
@@ -34,7 +36,12 @@ interface Placed {
   readonly offset: number;
   readonly lengthBytes: number;
   /** Strings as UTF-8. */
-  readonly texts: readonly Uint8Array[] | undefined;
+  readonly texts: readonly WrittenText[] | undefined;
+}
+
+interface WrittenText {
+  readonly bytes: Uint8Array;
+  readonly isUtf16: boolean;
 }
 
 /**
@@ -44,10 +51,10 @@ interface Placed {
  *   metadata  | format, 16 bits | tensors, 16 bits | each tensor: type | dimensions | bytes of the name, 16 bits |
  *             |   offset, 64-bit float | bytes, 64-bit float | sizes of the dimensions, 64-bit floats | name in UTF-8 |
  *   value     | elements of the first | to a multiple of 64 | elements of the second | ...
- *   strings   | length, 32 bits, and UTF-8, one after the other |
+ *   strings   | length, 31 bits, and 1 if UTF-16 | UTF-8, or UTF-16 where half a surrogate pair has no UTF-8 | ... |
  * ```
  *
- * All numbers are little-endian. A string that is no valid Unicode (half a surrogate pair) cannot be written.
+ * All numbers are little-endian.
  */
 export const tensorCodec: ValueCodec<Tensors> = { encode, decode };
 
@@ -56,9 +63,10 @@ function encode(tensors: Tensors): EncodedValue {
   const placed: Placed[] = [];
   let at = 0;
   for (const [name, tensor] of Object.entries(tensors)) {
-    const texts = isStrings(tensor.data) ? tensor.data.map((text) => utf8(text)) : undefined;
+    const texts = isStrings(tensor.data) ? tensor.data.map((text) => written(text)) : undefined;
     const lengthBytes =
-      texts?.reduce((sum, { length }) => sum + 4 + length, 0) ?? (tensor.data as { byteLength: number }).byteLength;
+      texts?.reduce((sum, { bytes }) => sum + 4 + bytes.length, 0) ??
+      (tensor.data as { byteLength: number }).byteLength;
     placed.push({ name: utf8(name), tensor, offset: at, lengthBytes, texts });
     at += Math.ceil(lengthBytes / ALIGNMENT) * ALIGNMENT;
   }
@@ -76,17 +84,22 @@ function encode(tensors: Tensors): EncodedValue {
 }
 
 function utf8(text: string): Uint8Array {
-  if (!text.isWellFormed()) throw invalid('a text is no valid Unicode');
+  if (!text.isWellFormed()) throw invalid('a name is no valid Unicode');
   return encoder.encode(text);
 }
 
-function writeTexts(into: Uint8Array, offset: number, texts: readonly Uint8Array[]): void {
+function written(text: string): WrittenText {
+  const isUtf16 = !text.isWellFormed();
+  return { bytes: isUtf16 ? Buffer.from(text, 'utf16le') : encoder.encode(text), isUtf16 };
+}
+
+function writeTexts(into: Uint8Array, offset: number, texts: readonly WrittenText[]): void {
   const view = new DataView(into.buffer, into.byteOffset, into.byteLength);
   let at = offset;
-  for (const text of texts) {
-    view.setUint32(at, text.length, true);
-    into.set(text, at + 4);
-    at += 4 + text.length;
+  for (const { bytes, isUtf16 } of texts) {
+    view.setUint32(at, bytes.length | (isUtf16 ? UTF16 : 0), true);
+    into.set(bytes, at + 4);
+    at += 4 + bytes.length;
   }
 }
 
@@ -166,9 +179,11 @@ function readTexts(bytes: Uint8Array, shape: readonly number[]): readonly string
   let at = 0;
   while (at < bytes.length) {
     if (at + 4 > bytes.length) throw unreadable();
-    const end = at + 4 + view.getUint32(at, true);
+    const length = view.getUint32(at, true);
+    const end = at + 4 + (length & ~UTF16);
     if (end > bytes.length) throw unreadable();
-    texts.push(decoder.decode(bytes.slice(at + 4, end)));
+    const text = bytes.slice(at + 4, end);
+    texts.push(length >= UTF16 ? Buffer.from(text.buffer).toString('utf16le') : decoder.decode(text));
     at = end;
   }
   if (texts.length !== shape.reduce((product, size) => product * size, 1)) throw unreadable();
