@@ -196,12 +196,14 @@ function set(key: string, sizeBytes: number, costMs: number, extras: number): Co
       isHere: true,
     };
     const before = [...model.recency];
+    const { evicted } = partition.stats().departedBy;
     model.drop(key);
     const kept = partition.set(key, value, { sizeBytes, costMs, tags, tenant, ...(ttlMs !== undefined && { ttlMs }) });
     assert.equal(kept, partition.peek(key) === value);
     if (!kept) {
       const why = partition.explain(key);
       assert.ok(why.state === 'refused' && why.chargedBytes === entry.chargedBytes, JSON.stringify(why));
+      assert.equal(partition.stats().departedBy.evicted, evicted, 'evicted in vain');
       if (why.reason === 'too-large') assert.ok(entry.chargedBytes > BUDGET_BYTES);
       if (why.reason === 'budget') assert.ok(before.some(({ leases }) => leases > 0) || model.leases.length > 0);
       return;
