@@ -1,15 +1,16 @@
 /** Configuration in, running objects out: the one place that names engines, policies and partitions together. */
 import { systemClock, type Clock } from './base/clock.ts';
 import { InferkvError } from './base/errors.ts';
-import { createRandom } from './base/random.ts';
-import { bytesOf, isStrings, type Tensors } from './base/tensor.ts';
-import type { Explanation } from './cache/explanation.ts';
-import type { HeapPartitionOptions } from './cache/heap-options.ts';
-import { HeapPartition } from './cache/heap-partition.ts';
 import type { PartitionStats } from './cache/partition.ts';
-import type { TagStats } from './cache/statistics.ts';
-import type { TenantStats } from './cache/tenants.ts';
-import { PARTITION_NAMES, partitionSettings, type PartitionName, type PartitionSettings } from './config/partitions.ts';
+import type { SharedPartitionHandle } from './cache/shared-messages.ts';
+import {
+  Partitions,
+  type Breakdown,
+  type CacheExplanation,
+  type Invalidation,
+  type PartitionOptions,
+} from './compose-partitions.ts';
+import type { PartitionName } from './config/partitions.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
@@ -22,43 +23,14 @@ import {
   type UnreadableModel,
 } from './inference/cached-model.ts';
 import { modelKey } from './inference/request-key.ts';
-import { modelTag, nameTag, ResultCache, tenantTag, type CachedIdentity } from './inference/result-cache.ts';
+import { modelTag, ResultCache, type CachedIdentity } from './inference/result-cache.ts';
 import { wrapOrtSession, type OrtSessionLike, type WrappedOrtSession } from './inference/wrapped-ort.ts';
 import { WrappedEngine, WrappedSession } from './inference/wrapped-session.ts';
 import { createArtifactReader, type ArtifactReader } from './models/artifacts.ts';
 import { Catalog } from './models/catalog.ts';
 import type { ModelSettings } from './models/model-settings.ts';
 import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
-import { closeResident, Residency, type Resident } from './models/residency.ts';
-import { createAdmission, createPolicy, type AdmissionName, type PolicyName } from './policies/registry.ts';
-
-/** Settings of one partition. Its budget is hard, and no other partition's entries ever make room for its own. */
-export interface PartitionOptions {
-  /** Bytes, a size (`'2GB'`), or a share of the total budget (`'40%'`). */
-  readonly budgetBytes?: number | string;
-  /** What is evicted first. */
-  readonly policy?: PolicyName;
-  /** What may displace an entry; everything if left out. */
-  readonly admission?: AdmissionName;
-  /** Milliseconds an entry is kept; for ever if left out. */
-  readonly ttlMs?: number;
-  /** Values above this are served and not kept; a share is of the partition. */
-  readonly maxEntryBytes?: number | string;
-  /** What each tenant may take of the partition, in bytes or as a share of it; past it, its own entries leave first. */
-  readonly maxTenantBytes?: number | string;
-  /** What single tenants may take, by their name. */
-  readonly quotas?: Readonly<Record<string, number | string>>;
-}
-
-/** What `invalidate` takes out: one entry by its key, or all with a tag, of a model (by its name), or of a tenant. */
-export type Invalidation =
-  | { readonly key: string }
-  | { readonly tag: string }
-  | { readonly model: string }
-  | { readonly tenant: string };
-
-/** What is known of a key, and in which partition; `undefined` where none knows it. */
-export type CacheExplanation = Explanation & { readonly partition: PartitionName | undefined };
+import { Residency } from './models/residency.ts';
 
 /** What `createInferenceCache` takes. */
 export interface InferenceCacheOptions {
@@ -71,10 +43,13 @@ export interface InferenceCacheOptions {
   readonly partitions?: {
     /** Loaded models; 40% and `gdsf` if left out. `keepAliveMs` unloads what was not used that long. */
     readonly models?: PartitionOptions & { readonly keepAliveMs?: number };
+    /**
+     * Results; 10% and `lru` if left out. With `storage: 'shared'` they lie in memory that worker threads look them up in
+     * (`handle`); in the main thread's own, `heap`, if left out.
+     */
+    readonly results?: PartitionOptions & { readonly storage?: 'heap' | 'shared' };
     /** Parameters of models; 10% and `gdsf` if left out. */
     readonly parameters?: PartitionOptions;
-    /** Results; 10% and `lru` if left out. */
-    readonly results?: PartitionOptions;
     /** Intermediate feature maps; 5% and `gdsf` if left out. */
     readonly activations?: PartitionOptions;
     /** Keys and values of prompts; 10% and `lru` if left out. */
@@ -119,13 +94,17 @@ export interface InferenceCache extends AsyncDisposable {
   /** Keeps the results of a session that somebody else holds; gives a session of the same kind. */
   wrap(session: Session, options: WrapOptions): Promise<Session>;
   wrap<S extends OrtSessionLike>(session: S, options: WrapOptions): Promise<WrappedOrtSession<S>>;
+  /**
+   * What one more worker thread needs to look results up by itself (`attachResults`): pass it on as `workerData` or in a
+   * message, with its `port` in the `transferList`.
+   *
+   * @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` unless `partitions.results.storage` is `shared`
+   */
+  handle(partition: 'results'): SharedPartitionHandle;
   /** Counters by partition. */
   stats(): Readonly<Record<PartitionName, PartitionStats>>;
   /** What tenants and tags have in a partition, the largest first, 100 of each if `limit` is left out; walks over its entries. */
-  breakdown(
-    partition: PartitionName,
-    limit?: number,
-  ): { readonly tenants: readonly TenantStats[]; readonly tags: readonly TagStats[] };
+  breakdown(partition: PartitionName, limit?: number): Breakdown;
   /** What is known of a key: where its entry is, or why it is not here. `CacheReport.key` has the key of a result. */
   explain(key: string): CacheExplanation;
   /** Takes results and other derived entries out; gives their number. Loaded models stay: `CachedModel.unload` is for them. */
@@ -135,7 +114,6 @@ export interface InferenceCache extends AsyncDisposable {
 }
 
 const DEFAULT_RECHECK_MS = 1000;
-const POISON = 0xdb;
 
 /**
  * Makes an inference cache. Nothing is read or loaded before a model is used.
@@ -147,16 +125,8 @@ export function createInferenceCache(options: InferenceCacheOptions = {}): Infer
   return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine(), new TorchScriptEngine()], clock);
 }
 
-/** What is asked of a partition whatever its values are. */
-type ManagedPartition = Pick<
-  HeapPartition<unknown>,
-  'close' | 'delete' | 'explain' | 'invalidateTag' | 'stats' | 'tagStats' | 'tenantStats'
->;
-
 class ComposedCache implements InferenceCache {
-  readonly #models: HeapPartition<Resident>;
-  readonly #results: HeapPartition<Tensors>;
-  readonly #partitions: Readonly<Record<PartitionName, ManagedPartition>>;
+  readonly #partitions: Partitions;
   readonly #resultCache: ResultCache;
   readonly #repository: Repository;
   readonly #artifacts: ArtifactReader;
@@ -165,22 +135,9 @@ class ComposedCache implements InferenceCache {
   #closed = false;
 
   constructor(options: CheckedOptions, engines: readonly Engine[], clock: Clock) {
-    const debug = options.debug ?? process.env['INFERKV_DEBUG'] === '1';
-    const settings = partitionSettings(options);
-    const made = { clock, seed: options.seed ?? 1 };
-    this.#models = new HeapPartition<Resident>({ ...partitionOptions(settings.models, made), free: closeResident });
-    this.#results = new HeapPartition<Tensors>({
-      ...partitionOptions(settings.results, made),
-      ...(debug && { free: poison }),
-    });
-    this.#partitions = {
-      models: this.#models,
-      parameters: new HeapPartition(partitionOptions(settings.parameters, made)),
-      results: this.#results,
-      activations: new HeapPartition(partitionOptions(settings.activations, made)),
-      attention: new HeapPartition(partitionOptions(settings.attention, made)),
-    };
-    this.#resultCache = new ResultCache(this.#results, clock);
+    this.#partitions = new Partitions(options, clock);
+    const { models, results } = this.#partitions;
+    this.#resultCache = new ResultCache(results, clock);
     this.#artifacts = createArtifactReader({
       companions: async (path) => (path.endsWith('.onnx') ? onnxCompanions(path) : []),
     });
@@ -199,12 +156,12 @@ class ComposedCache implements InferenceCache {
     const keepAliveMs = options.partitions?.models?.keepAliveMs;
     this.#residency = new Residency({
       catalog,
-      partition: this.#models,
+      partition: models,
       clock,
       ...(keepAliveMs !== undefined && { keepAliveMs }),
     });
     // Nothing of an old content is served for the new, as keys cover the digest; it is let go to make room.
-    catalog.onChange(async (from) => void this.#results.invalidateTag(modelTag(from.artifact.digest)));
+    catalog.onChange(async (from) => void results.invalidateTag(modelTag(from.artifact.digest)));
     this.#parts = { catalog, residency: this.#residency, results: this.#resultCache, clock };
   }
 
@@ -242,50 +199,32 @@ class ComposedCache implements InferenceCache {
     return this.#wrapSession(wrapped, options);
   }
 
-  stats(): Readonly<Record<PartitionName, PartitionStats>> {
-    const { models, parameters, results, activations, attention } = this.#partitions;
-    return {
-      models: models.stats(),
-      parameters: parameters.stats(),
-      results: results.stats(),
-      activations: activations.stats(),
-      attention: attention.stats(),
-    };
+  handle(_partition: 'results'): SharedPartitionHandle {
+    if (this.#closed) throw new InferkvError('ERR_INFERKV_CLOSED', 'The cache is closed; make a new one.');
+    return this.#partitions.handle();
   }
 
-  breakdown(
-    partition: PartitionName,
-    limit?: number,
-  ): { readonly tenants: readonly TenantStats[]; readonly tags: readonly TagStats[] } {
-    const { [partition]: found } = this.#partitions;
-    return { tenants: found.tenantStats(limit), tags: found.tagStats(limit) };
+  stats(): Readonly<Record<PartitionName, PartitionStats>> {
+    return this.#partitions.stats();
+  }
+
+  breakdown(partition: PartitionName, limit?: number): Breakdown {
+    return this.#partitions.breakdown(partition, limit);
   }
 
   explain(key: string): CacheExplanation {
-    let remembered = 0;
-    for (const partition of PARTITION_NAMES) {
-      const explanation = this.#partitions[partition].explain(key);
-      if (explanation.state !== 'unknown') return { ...explanation, partition };
-      remembered += explanation.remembered;
-    }
-    return { state: 'unknown', key, remembered, partition: undefined };
+    return this.#partitions.explain(key);
   }
 
   invalidate(what: Invalidation): number {
-    const derived = PARTITION_NAMES.filter((name) => name !== 'models').map((name) => this.#partitions[name]);
-    const take = (partition: ManagedPartition): number => {
-      if ('key' in what) return partition.delete(what.key) ? 1 : 0;
-      if ('tag' in what) return partition.invalidateTag(what.tag);
-      return partition.invalidateTag('model' in what ? nameTag(what.model) : tenantTag(what.tenant));
-    };
-    return derived.reduce((sum, partition) => sum + take(partition), 0);
+    return this.#partitions.invalidate(what);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     await this.#residency.close();
-    for (const name of PARTITION_NAMES) await this.#partitions[name].close();
+    await this.#partitions.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -322,22 +261,4 @@ class ComposedCache implements InferenceCache {
     if ('path' in artifact) return (await this.#artifacts.read(artifact.path)).artifact.digest;
     return this.#artifacts.digestOfBytes(artifact.bytes);
   }
-}
-
-function partitionOptions(
-  { policy, admission, ...settings }: PartitionSettings,
-  { clock, seed }: { readonly clock: Clock; readonly seed: number },
-): Omit<HeapPartitionOptions<unknown>, 'free'> {
-  return {
-    ...settings,
-    clock,
-    random: createRandom(seed),
-    policy: (context) => createPolicy(policy, context),
-    admission: admission === undefined ? undefined : (context) => createAdmission(admission, context),
-  };
-}
-
-/** Overwrites what was freed, so that whoever reads after release gets what cannot be taken for a result. */
-function poison(tensors: Tensors): void {
-  for (const { data } of Object.values(tensors)) if (!isStrings(data)) bytesOf(data).fill(POISON);
 }

@@ -1,13 +1,11 @@
 export {
   createInferenceCache,
-  type CacheExplanation,
   type InferenceCache,
   type InferenceCacheOptions,
-  type Invalidation,
-  type PartitionOptions,
   type WrapOptions,
   type WrappedArtifact,
 } from './compose.ts';
+export type { Breakdown, CacheExplanation, Invalidation, PartitionOptions } from './compose-partitions.ts';
 export { defineConfig, type InferkvConfig } from './config/schema.ts';
 export type { ServerOptions } from './config/server-settings.ts';
 export { InferkvError, isInferkvError, type ErrorCode, type ErrorDetails } from './base/errors.ts';
@@ -20,6 +18,9 @@ export {
   type TensorType,
 } from './base/tensor.ts';
 export type { CachedModel, ModelStatus, UnreadableModel } from './inference/cached-model.ts';
+export { attachResults, type AttachedResults } from './inference/attached-results.ts';
+export { requestKey, type ModelKey, type RequestIdentity } from './inference/request-key.ts';
+export type { SharedPartitionHandle } from './cache/shared-messages.ts';
 export type { Answer, CacheMode, CacheReport, LeasedAnswer, RequestOptions } from './inference/result-cache.ts';
 export type { OrtSessionLike, OrtTensors, WrappedOrtSession } from './inference/wrapped-ort.ts';
 export type { ModelSettings } from './models/model-settings.ts';

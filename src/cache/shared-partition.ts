@@ -1,3 +1,5 @@
+import { MessageChannel } from 'node:worker_threads';
+
 import type { Clock } from '../base/clock.ts';
 import { InferkvError } from '../base/errors.ts';
 import { DEPARTED } from './departures.ts';
@@ -10,11 +12,13 @@ import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, 
 import type { Share } from './share.ts';
 import { SharedEntries, type Keepable } from './shared-entries.ts';
 import { SharedFlights, type Loader } from './shared-flights.ts';
+import type { CopiedValue, LoadedCopy, SharedPartitionHandle } from './shared-messages.ts';
 import type { SharedPartitionOptions } from './shared-options.ts';
 import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
 import type { Landing } from './single-flight.ts';
 import { tagStats, tenantStats, type TagStats } from './statistics.ts';
 import type { TenantStats } from './tenants.ts';
+import { ThreadConnection, type ConnectedPartition, type Expected } from './thread-connection.ts';
 
 /**
  * A partition whose values lie in shared memory, where every thread finds and leases them without asking this one
@@ -24,12 +28,15 @@ import type { TenantStats } from './tenants.ts';
  * therefore what values take there; those that callers state are checked and otherwise not needed. `budgetBytes` of `stats()` is
  * what entries can lie in: the budget without records, index and the areas of threads.
  */
-export class SharedPartition<V> implements Partition<V> {
+export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
   readonly name: string;
   readonly #clock: Clock;
   readonly #options: SharedPartitionOptions<V>;
   readonly #entries: SharedEntries<V>;
   readonly #flights = new SharedFlights<Share<V>>();
+  /** Entries that are awaited from other threads, and the slot each came to lie in, held. */
+  readonly #expected = new Map<string, { slot: number }[]>();
+  readonly #copies = new WeakMap<Holding<V>, CopiedValue>();
   #joined = 0;
   #activeLeases = 0;
 
@@ -66,6 +73,7 @@ export class SharedPartition<V> implements Partition<V> {
       digestOfKey(key),
       { signal, load: (stop) => this.#load(key, load, reserveBytes, stop) },
       options.refresh === true,
+      true,
     );
     const { holding, status, tier } = share;
     const lease = this.#leaseOf(holding);
@@ -142,6 +150,20 @@ export class SharedPartition<V> implements Partition<V> {
     return tagStats(this.#entries.books.tags, this.#entries.books, limit);
   }
 
+  /**
+   * What one more thread needs to attach (`AttachedPartition`): goes to a worker as `workerData` or in a message, with its
+   * `port` in the `transferList`. What the thread has comes back when it ends, however it does.
+   */
+  handle(): SharedPartitionHandle {
+    const { port1, port2 } = new MessageChannel();
+    // The port keeps the connection.
+    void new ThreadConnection(this, port1);
+    this.#entries.store.listen();
+    const { ttlMs, maxEntryBytes } = this.#options;
+    const memory = this.#entries.store.handle();
+    return { kind: 'inferkv/shared-partition', name: this.name, memory, port: port2, ttlMs, maxEntryBytes };
+  }
+
   async close(): Promise<void> {
     if (!this.#entries.isClosed) this.#entries.close();
   }
@@ -151,11 +173,17 @@ export class SharedPartition<V> implements Partition<V> {
   }
 
   /** @internal A hold on a value, loaded by the first of all threads' loaders if it does not lie here; to be given to `unshare`. */
-  async share(digest: Uint8Array, loader: Loader<Share<V>>, isRefresh: boolean): Promise<Share<V>> {
+  async share(
+    digest: Uint8Array,
+    loader: Loader<Share<V>>,
+    isRefresh: boolean,
+    isCounted: boolean = false,
+  ): Promise<Share<V>> {
     if (this.#entries.isClosed) throw this.#closedError();
     const hex = hexOf(digest);
     if (!isRefresh) {
-      const slot = this.#entries.use(digest);
+      // Another thread has counted this as its miss already.
+      const slot = isCounted ? this.#entries.use(digest) : this.#entries.store.slotOf(digest);
       if (slot >= 0) {
         const holding = this.#entries.holdingOf(slot);
         holding.leases++;
@@ -174,6 +202,86 @@ export class SharedPartition<V> implements Partition<V> {
   unshare({ holding }: Share<V>): void {
     holding.leases--;
     if (holding.leases === 0) this.#entries.letGo(holding);
+  }
+
+  /** @internal */
+  expect(digest: Uint8Array): Expected<V> {
+    const { store, books } = this.#entries;
+    const hex = hexOf(digest);
+    const awaited = { slot: -1 };
+    this.#expected.set(hex, [...(this.#expected.get(hex) ?? []), awaited]);
+    books.onArrival = this.#arrived;
+    const drop = (): void => {
+      const others = this.#expected.get(hex)?.filter((each) => each !== awaited) ?? [];
+      if (others.length > 0) this.#expected.set(hex, others);
+      else this.#expected.delete(hex);
+      if (this.#expected.size === 0) books.onArrival = undefined;
+      if (awaited.slot >= 0) this.#unhold(awaited.slot);
+      awaited.slot = -1;
+    };
+    const land = (): Landing<Share<V>> | undefined => {
+      store.hear();
+      if (awaited.slot < 0) return undefined;
+      this.#entries.sweepLater();
+      const holding = this.#entries.holdingOf(awaited.slot);
+      // Others may lease it and let it go before the waiters get their shares.
+      holding.leases++;
+      const landing = this.#landing(holding);
+      return {
+        share: () => landing.share(),
+        done: () => {
+          holding.leases--;
+          landing.done();
+        },
+      };
+    };
+    return { land, drop };
+  }
+
+  /** @internal */
+  landCopy(digest: Uint8Array, copy: LoadedCopy): Landing<Share<V>> {
+    const { bytes, metadata, costMs, keep, sealed, ttlMs, tenant } = copy;
+    const encoded = { lengthBytes: bytes.length, write: (into: Uint8Array) => into.set(bytes) };
+    const slot = keep ? this.#entries.keep({ digest, encoded, sealed, costMs, ttlMs, tenant }) : -1;
+    this.#entries.sweepLater();
+    if (slot >= 0) return this.#landing(this.#entries.holdingOf(slot));
+    const value = this.#options.codec.decode(bytes, metadata);
+    const holding = { value, costMs, sizeBytes: bytes.length, chargedBytes: 0, slot, leases: 0 };
+    this.#copies.set(holding, { bytes, metadata, costMs });
+    return this.#landing(holding);
+  }
+
+  /** @internal */
+  copyOf(holding: Holding<V>): CopiedValue {
+    const known = this.#copies.get(holding);
+    if (known !== undefined) return known;
+    const encoded = this.#options.codec.encode(holding.value);
+    const bytes = new Uint8Array(new SharedArrayBuffer(encoded.lengthBytes));
+    encoded.write(bytes);
+    const copy = { bytes, metadata: encoded.metadata, costMs: holding.costMs };
+    this.#copies.set(holding, copy);
+    return copy;
+  }
+
+  /** @internal */
+  detach(ofThread: number): void {
+    this.#entries.store.detach(ofThread);
+    this.#entries.room.pump();
+  }
+
+  /** In the midst of the store's own work: holds what came, and does no more. */
+  readonly #arrived = (slot: number): void => {
+    const { store, books } = this.#entries;
+    for (const awaited of this.#expected.get(hexOf(books.facts.digest(slot))) ?? []) {
+      if (awaited.slot >= 0) store.unhold(awaited.slot);
+      store.hold(slot);
+      awaited.slot = slot;
+    }
+  };
+
+  #unhold(slot: number): void {
+    this.#entries.store.unhold(slot);
+    if (!this.#entries.books.isHere(slot)) this.#entries.store.reclaim();
   }
 
   #keepable(key: Key, value: V, { costMs, ttlMs, tags, tenant }: EntryFacts): Keepable {

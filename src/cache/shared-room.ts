@@ -18,7 +18,7 @@ export class SharedRoom {
   readonly #store: SharedMemoryStore;
   readonly #clock: Clock;
   readonly #waiters = new Set<Waiter>();
-  #timer: { cancel(): void } | undefined;
+  #isTimed = false;
   #pumping = false;
 
   constructor(store: SharedMemoryStore, clock: Clock) {
@@ -76,8 +76,10 @@ export class SharedRoom {
   }
 
   #lookAgain(): void {
-    this.#timer ??= this.#clock.after(LOOK_AGAIN_MS, () => {
-      this.#timer = undefined;
+    if (this.#isTimed) return;
+    this.#isTimed = true;
+    this.#clock.after(LOOK_AGAIN_MS, () => {
+      this.#isTimed = false;
       this.pump();
       if (this.#waiters.size > 0) this.#lookAgain();
     });

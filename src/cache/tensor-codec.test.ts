@@ -51,10 +51,11 @@ const plain = (tensors: Tensors): unknown =>
   ]);
 
 function written(tensors: Tensors): { readonly bytes: Uint8Array; readonly metadata: Uint8Array } {
-  const { lengthBytes, metadata, write } = tensorCodec.encode(tensors);
+  const encoded = tensorCodec.encode(tensors);
+  const { lengthBytes, metadata } = encoded;
   // As in an arena: shared, in the middle of something, full of what was there before.
   const bytes = new Uint8Array(new SharedArrayBuffer(lengthBytes + 128), 64, lengthBytes).fill(0xee);
-  write(bytes);
+  encoded.write(bytes);
   return { bytes, metadata };
 }
 

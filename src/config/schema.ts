@@ -25,7 +25,7 @@ const cacheFields = {
     .strictObject({
       models: partition.extend({ keepAliveMs: milliseconds.optional() }).optional(),
       parameters: partition.optional(),
-      results: partition.optional(),
+      results: partition.extend({ storage: z.enum(['heap', 'shared']).optional() }).optional(),
       activations: partition.optional(),
       attention: partition.optional(),
     })
@@ -67,7 +67,12 @@ export interface CheckedOptions {
     | {
         readonly models?: (CheckedPartition & { readonly keepAliveMs?: number | undefined }) | undefined;
         readonly parameters?: CheckedPartition | undefined;
-        readonly results?: CheckedPartition | undefined;
+        readonly results?:
+          | (CheckedPartition & {
+              /** `heap`: JavaScript memory of the main thread; `shared`: memory that all threads see. */
+              readonly storage?: 'heap' | 'shared' | undefined;
+            })
+          | undefined;
         readonly activations?: CheckedPartition | undefined;
         readonly attention?: CheckedPartition | undefined;
       }

@@ -16,13 +16,13 @@ export interface Setting {
 const CACHE_SETTINGS: readonly Setting[] = [
   { path: 'repository', kind: 'text', fallback: 'models' },
   { path: 'budgetBytes', kind: 'size', fallback: '100%' },
-  ...PARTITION_NAMES.flatMap(partitionSettings),
+  ...PARTITION_NAMES.flatMap(settingsOf),
   { path: 'recheckMs', kind: 'number', fallback: 1000 },
   { path: 'seed', kind: 'number', fallback: 1 },
   { path: 'debug', kind: 'switch', fallback: false },
 ];
 
-function partitionSettings(name: PartitionName): readonly Setting[] {
+function settingsOf(name: PartitionName): readonly Setting[] {
   const { budgetBytes, policy } = PARTITION_DEFAULTS[name];
   const at = `partitions.${name}`;
   return [
@@ -33,6 +33,7 @@ function partitionSettings(name: PartitionName): readonly Setting[] {
     { path: `${at}.maxEntryBytes`, kind: 'size', fallback: undefined },
     { path: `${at}.maxTenantBytes`, kind: 'size', fallback: undefined },
     ...(name === 'models' ? [{ path: `${at}.keepAliveMs`, kind: 'number', fallback: undefined } as const] : []),
+    ...(name === 'results' ? [{ path: `${at}.storage`, kind: 'text', fallback: 'heap' } as const] : []),
   ];
 }
 

@@ -7,7 +7,7 @@ import type { RunResult, SessionMetadata } from '../engines/engine.ts';
 import type { Catalog, ModelVersion } from '../models/catalog.ts';
 import type { ModelSettings } from '../models/model-settings.ts';
 import type { Residency, Resident } from '../models/residency.ts';
-import { modelKey } from './request-key.ts';
+import { modelKey, type ModelKey } from './request-key.ts';
 import {
   modelTag,
   type Answer,
@@ -125,6 +125,11 @@ export class CachedModel {
   async metadata(): Promise<SessionMetadata> {
     using lease = await this.#parts.residency.lease(await this.#parts.catalog.find(this.name, this.version));
     return lease.value.session.metadata;
+  }
+
+  /** What its present content contributes to the keys of its results, for threads that look those up by themselves. */
+  async modelKey(): Promise<ModelKey> {
+    return this.#identityOf(await this.#parts.catalog.find(this.name, this.version)).modelKey;
   }
 
   /** Its version and whether that is loaded, as far as known, and what was wrong when its file was last looked at; never waits. */

@@ -9,8 +9,8 @@ import { rejects } from '../support/rejects.ts';
 /** What is kept in a partition under test. */
 export interface Box {
   readonly text: string;
-  /** Bytes it takes where a partition measures for itself; 10 if left out. */
-  readonly sizeBytes?: number;
+  /** Bytes it takes where a partition measures for itself. */
+  readonly sizeBytes: number;
 }
 
 /** How a partition under test is made. */
@@ -45,8 +45,7 @@ export function controlledLoad(): {
   };
 }
 
-export const box = (text: string, sizeBytes?: number): Box =>
-  sizeBytes === undefined ? { text } : { text, sizeBytes };
+export const box = (text: string, sizeBytes = 10): Box => ({ text, sizeBytes });
 export const loaded = (text: string, sizeBytes = 10): Loaded<Box> => ({
   value: box(text, sizeBytes),
   sizeBytes,
@@ -78,17 +77,8 @@ export function describePartition(name: string, subject: PartitionSubject): void
       assert.equal(lease?.value.text, '1');
       assert.equal(lease?.costMs, 5);
       const { hits, misses, insertions, savedMs, activeLeases, entries } = partition.stats();
-      assert.deepEqual(
-        { hits, misses, insertions, savedMs, activeLeases, entries },
-        {
-          hits: 2,
-          misses: 1,
-          insertions: 1,
-          savedMs: 10,
-          activeLeases: 1,
-          entries: 1,
-        },
-      );
+      const counted = { hits, misses, insertions, savedMs, activeLeases, entries };
+      assert.deepEqual(counted, { hits: 2, misses: 1, insertions: 1, savedMs: 10, activeLeases: 1, entries: 1 });
     });
 
     it('replaces, deletes, and lets go by tag', () => {

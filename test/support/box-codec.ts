@@ -10,7 +10,7 @@ export const BOX_OVERHEAD_BYTES: number = ENTRY_BYTES - SIZE_BYTES;
 
 /** A box as bytes: the length of its text, the text, and zeros. */
 export const boxCodec: ValueCodec<Box> = {
-  encode({ text, sizeBytes = SIZE_BYTES }) {
+  encode({ text, sizeBytes }) {
     const bytes = new TextEncoder().encode(text);
     const lengthBytes = Math.max(sizeBytes, bytes.length + 1);
     return {

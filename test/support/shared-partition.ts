@@ -1,3 +1,4 @@
+import type { Clock } from '../../src/base/clock.ts';
 import { createRandom } from '../../src/base/random.ts';
 import type { SharedPartitionOptions } from '../../src/cache/shared-options.ts';
 import { SharedPartition } from '../../src/cache/shared-partition.ts';
@@ -12,7 +13,7 @@ const MAX_THREADS = 8;
 /** A partition of boxes in shared memory, with so many bytes for entries. */
 export function sharedBoxes(
   policy: string,
-  setup: PartitionSetup & Partial<SharedPartitionOptions<Box>>,
+  setup: Omit<PartitionSetup, 'clock'> & Partial<SharedPartitionOptions<Box>> & { readonly clock: Clock },
 ): SharedPartition<Box> {
   const { controlBytes } = layoutOf({ maxEntries: MAX_ENTRIES, maxThreads: MAX_THREADS });
   return new SharedPartition<Box>({
