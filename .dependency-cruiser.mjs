@@ -27,8 +27,30 @@ const MAY_IMPORT = {
     'server',
     'simulator',
   ],
-  'compose.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'engines', 'models', 'inference'],
-  'index.ts': ['base', 'telemetry', 'config', 'compose.ts', 'policies', 'cache', 'engines', 'models', 'inference'],
+  'compose-partitions.ts': ['base', 'config', 'policies', 'cache', 'models', 'inference'],
+  'compose.ts': [
+    'base',
+    'telemetry',
+    'config',
+    'compose-partitions.ts',
+    'policies',
+    'cache',
+    'engines',
+    'models',
+    'inference',
+  ],
+  'index.ts': [
+    'base',
+    'telemetry',
+    'config',
+    'compose.ts',
+    'compose-partitions.ts',
+    'policies',
+    'cache',
+    'engines',
+    'models',
+    'inference',
+  ],
 };
 
 /** Packages that only these files may import, as they are optional, heavy, or both. */

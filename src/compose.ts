@@ -1,15 +1,17 @@
 /** Configuration in, running objects out: the one place that names engines, policies and partitions together. */
 import { systemClock, type Clock } from './base/clock.ts';
 import { InferkvError } from './base/errors.ts';
-import { createRandom } from './base/random.ts';
-import { bytesOf, isStrings, type Tensors } from './base/tensor.ts';
-import { HeapPartition } from './cache/heap-partition.ts';
 import type { PartitionStats } from './cache/partition.ts';
 import type { SharedPartitionHandle } from './cache/shared-messages.ts';
-import { SharedPartition } from './cache/shared-partition.ts';
-import { tensorCodec } from './cache/tensor-codec.ts';
+import {
+  Partitions,
+  type Breakdown,
+  type CacheExplanation,
+  type Invalidation,
+  type PartitionOptions,
+} from './compose-partitions.ts';
+import type { PartitionName } from './config/partitions.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
-import { bytesOfSetting } from './config/sizes.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
@@ -28,16 +30,7 @@ import { createArtifactReader, type ArtifactReader } from './models/artifacts.ts
 import { Catalog } from './models/catalog.ts';
 import type { ModelSettings } from './models/model-settings.ts';
 import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
-import { closeResident, Residency, type Resident } from './models/residency.ts';
-import { createPolicy, type PolicyName } from './policies/registry.ts';
-
-/** Settings of one partition. */
-export interface PartitionOptions {
-  /** Bytes, a size (`'2GB'`), or a share of the memory the process may use (`'40%'`). */
-  readonly budgetBytes?: number | string;
-  /** What is evicted first: `lru`, `lfu` or `gdsf` (by what it cost, per byte). */
-  readonly policy?: PolicyName;
-}
+import { Residency } from './models/residency.ts';
 
 /** What `createInferenceCache` takes. */
 export interface InferenceCacheOptions {
@@ -45,6 +38,8 @@ export interface InferenceCacheOptions {
   readonly repository?: string;
   /** Settings by model; each one given here takes the place of the repository's own. */
   readonly models?: Readonly<Record<string, ModelSettings>>;
+  /** All partitions together: bytes, a size, or a share of the memory the process may use; all of it if left out. */
+  readonly budgetBytes?: number | string;
   readonly partitions?: {
     /** Loaded models; 40% and `gdsf` if left out. `keepAliveMs` unloads what was not used that long. */
     readonly models?: PartitionOptions & { readonly keepAliveMs?: number };
@@ -52,11 +47,13 @@ export interface InferenceCacheOptions {
      * Results; 10% and `lru` if left out. With `storage: 'shared'` they lie in memory that worker threads look them up in
      * (`handle`); in the main thread's own, `heap`, if left out.
      */
-    readonly results?: PartitionOptions & {
-      readonly storage?: 'heap' | 'shared';
-      readonly ttlMs?: number;
-      readonly maxEntryBytes?: number | string;
-    };
+    readonly results?: PartitionOptions & { readonly storage?: 'heap' | 'shared' };
+    /** Parameters of models; 10% and `gdsf` if left out. */
+    readonly parameters?: PartitionOptions;
+    /** Intermediate feature maps; 5% and `gdsf` if left out. */
+    readonly activations?: PartitionOptions;
+    /** Keys and values of prompts; 10% and `lru` if left out. */
+    readonly attention?: PartitionOptions;
   };
   /** Milliseconds for which a model's file is taken as unchanged without looking; 1,000 if left out. */
   readonly recheckMs?: number;
@@ -105,13 +102,18 @@ export interface InferenceCache extends AsyncDisposable {
    */
   handle(partition: 'results'): SharedPartitionHandle;
   /** Counters by partition. */
-  stats(): Readonly<Record<'models' | 'results', PartitionStats>>;
+  stats(): Readonly<Record<PartitionName, PartitionStats>>;
+  /** What tenants and tags have in a partition, the largest first, 100 of each if `limit` is left out; walks over its entries. */
+  breakdown(partition: PartitionName, limit?: number): Breakdown;
+  /** What is known of a key: where its entry is, or why it is not here. `CacheReport.key` has the key of a result. */
+  explain(key: string): CacheExplanation;
+  /** Takes results and other derived entries out; gives their number. Loaded models stay: `CachedModel.unload` is for them. */
+  invalidate(what: Invalidation): number;
   /** Lets runs under way end, then frees everything. */
   close(): Promise<void>;
 }
 
 const DEFAULT_RECHECK_MS = 1000;
-const POISON = 0xdb;
 
 /**
  * Makes an inference cache. Nothing is read or loaded before a model is used.
@@ -124,8 +126,7 @@ export function createInferenceCache(options: InferenceCacheOptions = {}): Infer
 }
 
 class ComposedCache implements InferenceCache {
-  readonly #models: HeapPartition<Resident>;
-  readonly #results: HeapPartition<Tensors> | SharedPartition<Tensors>;
+  readonly #partitions: Partitions;
   readonly #resultCache: ResultCache;
   readonly #repository: Repository;
   readonly #artifacts: ArtifactReader;
@@ -134,15 +135,9 @@ class ComposedCache implements InferenceCache {
   #closed = false;
 
   constructor(options: CheckedOptions, engines: readonly Engine[], clock: Clock) {
-    const debug = options.debug ?? process.env['INFERKV_DEBUG'] === '1';
-    const { models = {}, results = {} } = options.partitions ?? {};
-    const seed = options.seed ?? 1;
-    this.#models = new HeapPartition<Resident>({
-      ...partitionBasics('models', models, { budgetBytes: '40%', policy: 'gdsf' }, clock, seed),
-      free: closeResident,
-    });
-    this.#results = resultsOf(results, clock, seed, debug);
-    this.#resultCache = new ResultCache(this.#results, clock);
+    this.#partitions = new Partitions(options, clock);
+    const { models, results } = this.#partitions;
+    this.#resultCache = new ResultCache(results, clock);
     this.#artifacts = createArtifactReader({
       companions: async (path) => (path.endsWith('.onnx') ? onnxCompanions(path) : []),
     });
@@ -158,14 +153,15 @@ class ComposedCache implements InferenceCache {
       clock,
       recheckMs: options.recheckMs ?? DEFAULT_RECHECK_MS,
     });
+    const keepAliveMs = options.partitions?.models?.keepAliveMs;
     this.#residency = new Residency({
       catalog,
-      partition: this.#models,
+      partition: models,
       clock,
-      ...(models.keepAliveMs !== undefined && { keepAliveMs: models.keepAliveMs }),
+      ...(keepAliveMs !== undefined && { keepAliveMs }),
     });
     // Nothing of an old content is served for the new, as keys cover the digest; it is let go to make room.
-    catalog.onChange(async (from) => void this.#results.invalidateTag(modelTag(from.artifact.digest)));
+    catalog.onChange(async (from) => void results.invalidateTag(modelTag(from.artifact.digest)));
     this.#parts = { catalog, residency: this.#residency, results: this.#resultCache, clock };
   }
 
@@ -205,22 +201,30 @@ class ComposedCache implements InferenceCache {
 
   handle(_partition: 'results'): SharedPartitionHandle {
     if (this.#closed) throw new InferkvError('ERR_INFERKV_CLOSED', 'The cache is closed; make a new one.');
-    if (this.#results instanceof SharedPartition) return this.#results.handle();
-    throw new InferkvError(
-      'ERR_INFERKV_CONFIG_INVALID',
-      "The results lie in the main thread's own memory; set partitions.results.storage to 'shared'.",
-    );
+    return this.#partitions.handle();
   }
 
-  stats(): Readonly<Record<'models' | 'results', PartitionStats>> {
-    return { models: this.#models.stats(), results: this.#results.stats() };
+  stats(): Readonly<Record<PartitionName, PartitionStats>> {
+    return this.#partitions.stats();
+  }
+
+  breakdown(partition: PartitionName, limit?: number): Breakdown {
+    return this.#partitions.breakdown(partition, limit);
+  }
+
+  explain(key: string): CacheExplanation {
+    return this.#partitions.explain(key);
+  }
+
+  invalidate(what: Invalidation): number {
+    return this.#partitions.invalidate(what);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     await this.#residency.close();
-    await this.#results.close();
+    await this.#partitions.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -257,51 +261,4 @@ class ComposedCache implements InferenceCache {
     if ('path' in artifact) return (await this.#artifacts.read(artifact.path)).artifact.digest;
     return this.#artifacts.digestOfBytes(artifact.bytes);
   }
-}
-
-function resultsOf(
-  settings: NonNullable<NonNullable<CheckedOptions['partitions']>['results']>,
-  clock: Clock,
-  seed: number,
-  debug: boolean,
-): HeapPartition<Tensors> | SharedPartition<Tensors> {
-  const { storage, ttlMs, maxEntryBytes } = settings;
-  const options = {
-    ...partitionBasics('results', settings, { budgetBytes: '10%', policy: 'lru' }, clock, seed),
-    ttlMs,
-    maxEntryBytes:
-      maxEntryBytes === undefined ? undefined : bytesOfSetting('partitions.results.maxEntryBytes', maxEntryBytes),
-    ...(debug && { free: poison }),
-  };
-  if (storage !== 'shared') return new HeapPartition<Tensors>(options);
-  return new SharedPartition<Tensors>({ ...options, codec: tensorCodec, ...(debug && { fillByte: POISON }) });
-}
-
-interface PartitionBasics {
-  readonly name: string;
-  readonly budgetBytes: number;
-  readonly policy: ConstructorParameters<typeof HeapPartition>[0]['policy'];
-  readonly clock: Clock;
-  readonly random: ReturnType<typeof createRandom>;
-}
-
-function partitionBasics(
-  name: 'models' | 'results',
-  given: { readonly budgetBytes?: number | string | undefined; readonly policy?: string | undefined },
-  defaults: { readonly budgetBytes: string; readonly policy: PolicyName },
-  clock: Clock,
-  seed: number,
-): PartitionBasics {
-  return {
-    name,
-    budgetBytes: bytesOfSetting(`partitions.${name}.budgetBytes`, given.budgetBytes ?? defaults.budgetBytes),
-    policy: (context) => createPolicy(given.policy ?? defaults.policy, context),
-    clock,
-    random: createRandom(seed),
-  };
-}
-
-/** Overwrites what was freed, so that whoever reads after release gets what cannot be taken for a result. */
-function poison(tensors: Tensors): void {
-  for (const { data } of Object.values(tensors)) if (!isStrings(data)) bytesOf(data).fill(POISON);
 }

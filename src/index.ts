@@ -2,10 +2,10 @@ export {
   createInferenceCache,
   type InferenceCache,
   type InferenceCacheOptions,
-  type PartitionOptions,
   type WrapOptions,
   type WrappedArtifact,
 } from './compose.ts';
+export type { Breakdown, CacheExplanation, Invalidation, PartitionOptions } from './compose-partitions.ts';
 export { defineConfig, type InferkvConfig } from './config/schema.ts';
 export type { ServerOptions } from './config/server-settings.ts';
 export { InferkvError, isInferkvError, type ErrorCode, type ErrorDetails } from './base/errors.ts';
@@ -47,5 +47,16 @@ export type {
   PartitionStats,
   TierName,
 } from './cache/partition.ts';
+export type {
+  DepartedEntry,
+  DepartureReason,
+  Explanation,
+  PresentEntry,
+  RefusalReason,
+  RefusedEntry,
+} from './cache/explanation.ts';
+export type { TagStats } from './cache/statistics.ts';
+export type { TenantStats } from './cache/tenants.ts';
+export type { PartitionName } from './config/partitions.ts';
 export type { Policy, PolicyContext, PolicyFactory } from './policies/policy.ts';
 export type { ChannelMessages, ChannelName } from './telemetry/channels.ts';

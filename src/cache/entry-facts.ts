@@ -2,22 +2,25 @@ import { InferkvError } from '../base/errors.ts';
 import type { EntryFacts, Key } from './partition.ts';
 
 /**
- * Bytes an entry takes besides its value: its key (a digest of 64 characters), its place in the index, in the columns of
- * facts, in the policy and in the list of what left. Measured: `npm run bench -- core`, `entry_overhead_bytes`.
+ * Bytes an entry takes besides its value: its key (up to 96 characters; measured with digests of 64), its place in the index, in the columns of
+ * facts and in the policy. Arrays double, so what it takes varies with the number of entries: measured, 197 on average and
+ * 228 right after a doubling with `lru`, 242 and 283 with the hungriest policies (`npm run bench -- core`, `entry_overhead_bytes`).
  */
-export const ENTRY_OVERHEAD_BYTES = 240;
+export const ENTRY_OVERHEAD_BYTES = 256;
 
-/** Bytes that each tag of an entry takes: its place in the list of the tag's entries. */
-export const TAG_OVERHEAD_BYTES = 48;
+/** Bytes besides for an entry that has tags or a tenant, and for each tag: its place among the tag's entries. */
+export const EXTRAS_OVERHEAD_BYTES = 96;
+export const TAG_OVERHEAD_BYTES = 40;
 
-// What a key takes beyond the digest that every entry is charged for; a character takes two bytes at most.
-const CHARGED_KEY_LENGTH = 64;
+// Keys up to this length are within what every entry is charged for; a further character takes two bytes at most.
+const CHARGED_KEY_LENGTH = 96;
 
 /** Bytes that are charged for an entry besides its value. */
-export function overheadOf(key: Key, tags: readonly string[] | undefined): number {
-  const tagBytes = tags === undefined ? 0 : tags.length * TAG_OVERHEAD_BYTES;
+export function overheadOf(key: Key, tags: readonly string[] | undefined, hasTenant: boolean): number {
   const keyBytes = key.length > CHARGED_KEY_LENGTH ? 2 * (key.length - CHARGED_KEY_LENGTH) : 0;
-  return ENTRY_OVERHEAD_BYTES + tagBytes + keyBytes;
+  if (tags === undefined && !hasTenant) return ENTRY_OVERHEAD_BYTES + keyBytes;
+  const tagBytes = TAG_OVERHEAD_BYTES * (tags?.length ?? 0);
+  return ENTRY_OVERHEAD_BYTES + keyBytes + EXTRAS_OVERHEAD_BYTES + tagBytes;
 }
 
 /** @throws InferkvError `ERR_INFERKV_FACTS_INVALID` for a size, cost or time to live that cannot be */

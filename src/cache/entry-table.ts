@@ -25,16 +25,18 @@ export interface EntryExtras<V> {
  *
  * ```
  *   slot      0    1    2   ...
- *   values  [ v0 , v1 ,    , ... ]          uses  [ 3 , 0 , 0 , ... ]
+ *   rows    [ k0 v0 | k1 v1 |       | ... ]          uses  [ 3 , 0 , 0 , ... ]
  *   #facts  [ bytes cost entered | bytes cost entered | ... ]          extras: mostly undefined
  * ```
  */
 export class EntryTable<V> {
-  readonly values: (V | undefined)[] = [];
+  /** Key and value side by side, as a hit needs both; the key index writes the keys. */
+  readonly rows: unknown[] = [];
   /** Reads of the entry since it came. */
   uses: Uint32Array = new Uint32Array(FIRST_CAPACITY);
-  /** What only some entries have. */
-  readonly extras: (EntryExtras<V> | undefined)[] = [];
+  readonly #extras: (EntryExtras<V> | undefined)[] = [];
+  // Where no entry has any, nobody need look.
+  #extrasInUse = 0;
   #facts = new Float64Array(FACTS * FIRST_CAPACITY);
   readonly #free: number[] = [];
   readonly #time: CoarseClock;
@@ -52,7 +54,7 @@ export class EntryTable<V> {
   /** A free slot, for an entry with these facts that comes now. */
   take(value: V, { costMs }: EntryFacts, chargedBytes: number): number {
     const slot = this.#free.length > 0 ? (this.#free.pop() as number) : this.#added();
-    this.values[slot] = value;
+    this.rows[2 * slot + 1] = value;
     const facts = this.#facts;
     facts[FACTS * slot + CHARGED_BYTES] = chargedBytes;
     facts[FACTS * slot + COST_MS] = costMs;
@@ -62,8 +64,8 @@ export class EntryTable<V> {
 
   /** Empties a slot. */
   give(slot: number): void {
-    this.values[slot] = undefined;
-    this.extras[slot] = undefined;
+    this.rows[2 * slot + 1] = undefined;
+    if (this.extrasOf(slot) !== undefined) this.setExtras(slot, undefined);
     this.uses[slot] = 0;
     this.#free.push(slot);
   }
@@ -88,8 +90,22 @@ export class EntryTable<V> {
     this.#facts[FACTS * slot + CHARGED_BYTES] = chargedBytes;
   }
 
+  valueOf(slot: number): V {
+    return this.rows[2 * slot + 1] as V;
+  }
+
+  extrasOf(slot: number): EntryExtras<V> | undefined {
+    return this.#extrasInUse === 0 ? undefined : this.#extras[slot];
+  }
+
+  setExtras(slot: number, extras: EntryExtras<V> | undefined): void {
+    if (this.#extras[slot] !== undefined) this.#extrasInUse--;
+    if (extras !== undefined) this.#extrasInUse++;
+    this.#extras[slot] = extras;
+  }
+
   isHeld(slot: number): boolean {
-    return this.extras[slot]?.holding !== undefined;
+    return this.extrasOf(slot)?.holding !== undefined;
   }
 
   /** Milliseconds that reads of the entries which lie here now made unnecessary. */
@@ -104,8 +120,8 @@ export class EntryTable<V> {
 
   #added(): number {
     const slot = this.#length++;
-    this.values.push(undefined);
-    this.extras.push(undefined);
+    this.rows.push(undefined, undefined);
+    this.#extras.push(undefined);
     if (slot >= this.uses.length) this.#grow();
     return slot;
   }

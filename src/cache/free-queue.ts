@@ -59,14 +59,17 @@ export class FreeQueue<V> {
       return;
     }
     if (!isExpected) this.#budget.expect(bytes);
-    const settled = freed.then(
-      () => undefined,
-      () => undefined,
-    );
-    const given = settled.then(() => {
-      this.#pending.delete(given);
-      this.#budget.give(bytes, true);
-    });
+    const given = this.#giveAfter(freed, bytes).finally(() => this.#pending.delete(given));
     this.#pending.add(given);
+  }
+
+  async #giveAfter(freed: Promise<void>, bytes: number): Promise<void> {
+    try {
+      await freed;
+    } catch {
+      // A failing owner has said so elsewhere.
+    } finally {
+      this.#budget.give(bytes, true);
+    }
   }
 }

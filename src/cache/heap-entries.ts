@@ -1,16 +1,18 @@
 import { invariant } from '../base/assertions.ts';
+import { formatBytes } from '../base/bytes.ts';
+import { InferkvError } from '../base/errors.ts';
 import type { Admission } from '../policies/admission.ts';
 import { ByteBudget, type Evictor } from './byte-budget.ts';
 import { CoarseClock } from './coarse-clock.ts';
 import { DEPARTED, Departures, REFUSED } from './departures.ts';
-import { overheadOf } from './entry-facts.ts';
+import { checkSize, overheadOf } from './entry-facts.ts';
 import { EntryTable, type EntryExtras } from './entry-table.ts';
 import { Expiry, type ExpiringEntries } from './expiry.ts';
 import type { PresentEntry } from './explanation.ts';
 import { FreeQueue } from './free-queue.ts';
 import type { HeapPartitionOptions } from './heap-options.ts';
 import type { Holding } from './holding.ts';
-import { KeyIndex } from './key-index.ts';
+import { identityOf, KeyIndex } from './key-index.ts';
 import type { EntryFacts, Key } from './partition.ts';
 import { PolicySeat } from './policy-seat.ts';
 import { TableContext } from './table-context.ts';
@@ -30,7 +32,7 @@ const NO_EXTRAS: EntryExtras<never> = { holding: undefined, tags: undefined, acc
  * expiry agree before and after every call.
  */
 export class HeapEntries<V> implements Evictor, ExpiringEntries {
-  readonly index: KeyIndex = new KeyIndex();
+  readonly index: KeyIndex;
   readonly table: EntryTable<V>;
   readonly tags: TagIndex = new TagIndex();
   readonly departures: Departures;
@@ -59,6 +61,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
     this.time = new CoarseClock(clock);
     this.table = new EntryTable(this.time);
+    this.index = new KeyIndex(this.table.rows);
     this.departures = new Departures(this.time, this.table);
     this.expiry = new Expiry(clock, this.time, this);
     this.budget = new ByteBudget(budgetBytes, this);
@@ -128,6 +131,17 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.#leave(slot, code, undefined, tag, 0);
   }
 
+  /** @throws InferkvError `ERR_INFERKV_FACTS_INVALID`, `ERR_INFERKV_BUDGET_EXCEEDED` for bytes that cannot be set aside */
+  checkReservation(key: Key, bytes: number): void {
+    checkSize(key, bytes);
+    if (bytes <= this.#maxEntryBytes) return;
+    throw new InferkvError(
+      'ERR_INFERKV_BUDGET_EXCEEDED',
+      `${formatBytes(bytes)} are needed and an entry of the partition ${this.#options.name} may take ${formatBytes(this.#maxEntryBytes)}; raise its maxEntryBytes.`,
+      { key },
+    );
+  }
+
   /** Counts a refusal and notes it down. */
   refuse(key: Key, code: number, { sizeBytes, costMs, tenant }: EntryFacts, chargedBytes: number): void {
     const overheadBytes = chargedBytes - sizeBytes;
@@ -146,11 +160,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** Corrects the bytes an entry is charged with, evicting others for it if need be. */
   recharge(slot: number, sizeBytes: number): void {
     const { table } = this;
-    const chargedBytes = sizeBytes + overheadOf(this.index.keyOf(slot), table.extras[slot]?.tags);
+    const chargedBytes = sizeBytes + this.#overheadOf(slot);
     const delta = chargedBytes - table.chargedBytes(slot);
     if (delta === 0) return;
     table.recharge(slot, chargedBytes);
-    const { holding, account } = table.extras[slot] ?? NO_EXTRAS;
+    const { holding, account } = table.extrasOf(slot) ?? NO_EXTRAS;
     if (holding === undefined) this.evictableBytes += delta;
     else holding.chargedBytes = chargedBytes;
     if (account !== undefined) {
@@ -174,18 +188,18 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   /** What holds the value of an entry while it is leased. */
   holdingOf(slot: number): Holding<V> {
     const { table } = this;
-    const extras = table.extras[slot];
+    const extras = table.extrasOf(slot);
     if (extras?.holding !== undefined) return extras.holding;
     const chargedBytes = table.chargedBytes(slot);
     const holding: Holding<V> = {
-      value: table.values[slot] as V,
+      value: table.valueOf(slot),
       costMs: table.costMs(slot),
-      sizeBytes: chargedBytes - overheadOf(this.index.keyOf(slot), extras?.tags),
+      sizeBytes: chargedBytes - this.#overheadOf(slot),
       chargedBytes,
       slot,
       leases: 0,
     };
-    if (extras === undefined) table.extras[slot] = { ...NO_EXTRAS, holding };
+    if (extras === undefined) table.setExtras(slot, { ...NO_EXTRAS, holding });
     else extras.holding = holding;
     this.evictableBytes -= chargedBytes;
     return holding;
@@ -193,8 +207,8 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   /** Makes an entry evictable again that nobody leases any more. */
   unhold({ slot, chargedBytes }: Holding<V>): void {
-    const extras = this.table.extras[slot] as EntryExtras<V>;
-    if (extras.tags === undefined && extras.account === undefined) this.table.extras[slot] = undefined;
+    const extras = this.table.extrasOf(slot) as EntryExtras<V>;
+    if (extras.tags === undefined && extras.account === undefined) this.table.setExtras(slot, undefined);
     else extras.holding = undefined;
     this.evictableBytes += chargedBytes;
     this.budget.pump();
@@ -202,7 +216,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   /** Takes every entry out. */
   clear(code: number): void {
-    for (const key of [...this.index.keys()]) {
+    for (const key of this.index.keys()) {
       const slot = this.index.find(key);
       if (slot >= 0) this.leave(slot, code);
     }
@@ -211,7 +225,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   describe(key: Key, slot: number): PresentEntry {
     const { table } = this;
     const now = this.time.now();
-    const { tags = [], account, holding } = table.extras[slot] ?? NO_EXTRAS;
+    const { tags = [], account, holding } = table.extrasOf(slot) ?? NO_EXTRAS;
     const uses = table.usesOf(slot);
     const expiresAt = this.expiry.at?.[slot] ?? Number.POSITIVE_INFINITY;
     const chargedBytes = table.chargedBytes(slot);
@@ -220,7 +234,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
       state: 'present',
       key,
       tier: 'memory',
-      sizeBytes: chargedBytes - overheadOf(key, tags),
+      sizeBytes: chargedBytes - this.#overheadOf(slot),
       chargedBytes,
       costMs,
       uses,
@@ -235,12 +249,17 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   #enterExtras(slot: number, { tags, tenant }: EntryFacts, chargedBytes: number): void {
     const account = tenant === undefined ? undefined : this.tenants.of(tenant);
-    this.table.extras[slot] = { holding: undefined, tags, account };
+    this.table.setExtras(slot, { holding: undefined, tags, account });
     if (tags !== undefined) this.tags.add(slot, tags);
     if (account === undefined) return;
     account.entries++;
     account.usedBytes += chargedBytes;
     account.seat?.insert(slot);
+  }
+
+  #overheadOf(slot: number): number {
+    const { tags, account } = this.table.extrasOf(slot) ?? NO_EXTRAS;
+    return overheadOf(this.index.keyOf(slot), tags, account !== undefined);
   }
 
   #miss(): number {
@@ -256,12 +275,12 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.departures.depart(key, code, slot, tag, forBytes);
     const chargedBytes = table.chargedBytes(slot);
     this.departedSavedMs += table.usesOf(slot) * table.costMs(slot);
-    const extras = table.extras[slot];
+    const extras = table.extrasOf(slot);
     if (extras?.account !== undefined) this.#leaveAccount(extras.account, slot, evictor);
     if (extras?.tags !== undefined) this.tags.remove(slot, extras.tags);
     this.expiry.clear(slot);
     index.remove(slot);
-    const value = table.values[slot] as V;
+    const value = table.valueOf(slot);
     table.give(slot);
     if (extras?.holding !== undefined) {
       extras.holding.slot = -1;
@@ -302,8 +321,8 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
 
   /** Tells those of a request who hear of every one; a tenant's own policy, too, takes an expired entry for used. */
   #watch(key: Key, slot: number): void {
-    this.#admission?.record(slot < 0 ? this.index.identityOf(key) : this.index.identity(slot));
-    if (slot >= 0) this.table.extras[slot]?.account?.seat?.touch(slot);
+    this.#admission?.record(identityOf(key));
+    if (slot >= 0) this.table.extrasOf(slot)?.account?.seat?.touch(slot);
   }
 
   /** Whether a newcomer may displace the first that would go for it; where nobody has to go it is not asked. */
@@ -314,12 +333,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const victim = seat.victim();
     if (victim < 0) return true;
     const { table, index } = this;
-    const candidate = index.identityOf(key);
     return admission.admits(
-      candidate,
+      identityOf(key),
       bytes,
       costMs,
-      index.identity(victim),
+      identityOf(index.keyOf(victim)),
       table.chargedBytes(victim),
       table.costMs(victim),
     );

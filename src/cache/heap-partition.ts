@@ -36,7 +36,7 @@ export class HeapPartition<V> implements Partition<V> {
 
   get(key: Key): V | undefined {
     const slot = this.#entries.use(key);
-    return slot < 0 ? undefined : this.#entries.table.values[slot];
+    return slot < 0 ? undefined : this.#entries.table.valueOf(slot);
   }
 
   lease(key: Key): Lease<V> | undefined {
@@ -62,7 +62,7 @@ export class HeapPartition<V> implements Partition<V> {
     checkFacts(key, facts);
     const entries = this.#entries;
     entries.seat.assertIdle();
-    const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags);
+    const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
     const verdict = entries.claim(key, facts, chargedBytes);
     if (verdict === ADMITTED) {
       entries.enter(key, value, facts, chargedBytes);
@@ -113,13 +113,15 @@ export class HeapPartition<V> implements Partition<V> {
     const slot = index.find(key);
     const isEvictable = slot >= 0 && !table.isHeld(slot);
     const keptBytes = isEvictable ? table.chargedBytes(slot) : 0;
-    return budget.usedBytes - evictableBytes + keptBytes + bytes + overheadOf(key, undefined) <= budget.limitBytes;
+    return (
+      budget.usedBytes - evictableBytes + keptBytes + bytes + overheadOf(key, undefined, false) <= budget.limitBytes
+    );
   }
 
   /** The entry's value without counting as a use, for those who only look. */
   peek(key: Key): V | undefined {
     const slot = this.#entries.index.find(key);
-    return slot < 0 ? undefined : this.#entries.table.values[slot];
+    return slot < 0 ? undefined : this.#entries.table.valueOf(slot);
   }
 
   /** Whether somebody leases the entry of `key`. */
@@ -190,9 +192,9 @@ export class HeapPartition<V> implements Partition<V> {
     reserveBytes: number | undefined,
     signal: AbortSignal,
   ): Promise<() => Landing<Fetched<V>>> {
-    if (reserveBytes !== undefined) checkSize(key, reserveBytes);
+    if (reserveBytes !== undefined) this.#entries.checkReservation(key, reserveBytes);
     const { budget, freeing } = this.#entries;
-    const reserved = reserveBytes === undefined ? 0 : reserveBytes + overheadOf(key, undefined);
+    const reserved = reserveBytes === undefined ? 0 : reserveBytes + overheadOf(key, undefined, false);
     if (reserved > 0) await budget.take(reserved, signal);
     const start = this.#clock.now();
     let loaded: Loaded<V> | undefined;
@@ -230,7 +232,7 @@ export class HeapPartition<V> implements Partition<V> {
   #land(key: Key, value: V, keep: boolean, facts: EntryFacts, reserved: number): Holding<V> {
     const entries = this.#entries;
     const { sizeBytes, costMs } = facts;
-    const chargedBytes = sizeBytes + overheadOf(key, facts.tags);
+    const chargedBytes = sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
     if (reserved > 0) {
       // The memory is in use already, so the correction is charged as a fact before anyone is evicted for it.
       entries.budget.correct(chargedBytes - reserved);

@@ -3,9 +3,14 @@ import type { Key } from './partition.ts';
 const FIRST_CAPACITY = 64;
 const NOBODY = -1;
 
-// Up to this length every character goes into the hash, beyond it eight of them.
-const SAMPLED_LENGTH = 16;
-// Among ten million keys hardly one meets a stranger of its own hash; this many of them are no accident.
+// What goes into a hash: the first characters of a key that is longer than LONG, as digests are, and otherwise the last, as
+// numbers are at the end. Each costs as much as the rest of a lookup's arithmetic, and the end of a long key is in another
+// line of the processor's caches.
+const SAMPLED = 6;
+const LONG = 40;
+// Characters, and somewhat more, that go into a fingerprint: that of a digest has its full 32 bits.
+const FINGERPRINT_SAMPLES = 12;
+// Among a million digests one in twenty meets a stranger of its own hash; this many of them are no accident.
 const MAX_STRANGERS = 8;
 
 /**
@@ -13,13 +18,13 @@ const MAX_STRANGERS = 8;
  *
  * ```
  *   #table   [hash, slot + 1, hash, slot + 1, ...]      0 for an empty place; a place is hash & mask, or one soon after
- *   #keys    [key of slot 0, key of slot 1, ...]        #hashes likewise
+ *   #rows    [key of slot 0, its value, key of slot 1, its value, ...]      the table's; #hashes by slot
  * ```
  *
- * Twice as fast as a `Map` where entries come and go (`npm run bench -- core`): a removal knows its hash and does not
- * touch the key, which is seldom in the processor's caches by then, and a growing table leaves no garbage. Hashes are made of eight
- * characters of a long key, which are 32 bits of a digest. Keys that differ elsewhere are found out when too many strangers
- * share one hash; from then on a `Map` does the work, whose hashes are seeded, so nobody can make it slow on purpose.
+ * Faster than a `Map` where entries come and go (`npm run bench -- core`): a removal knows its hash and does not
+ * touch the key, which is seldom in the processor's caches by then, and a growing table leaves no garbage. Hashes are made of six
+ * characters, which tells digests apart. Keys that differ elsewhere are found out when too many strangers share one
+ * hash; from then on a `Map` does the work, whose hashes are seeded, so nobody can make it slow on purpose.
  *
  * Takes 4 to 8 times 4 bytes an entry for the table, 12 a slot for key and hash.
  */
@@ -27,12 +32,17 @@ export class KeyIndex {
   #table = new Int32Array(2 * FIRST_CAPACITY);
   #mask = FIRST_CAPACITY - 1;
   #hashes = new Int32Array(FIRST_CAPACITY);
-  readonly #keys: (Key | undefined)[] = [];
+  readonly #rows: unknown[];
   #size = 0;
   #map: Map<Key, number> | undefined;
   // What was looked for in vain is mostly put in next; forgotten as soon as anything is put in.
   #missedKey: Key | undefined;
   #missedHash = 0;
+
+  /** @param rows keys and values side by side, of which the keys are this index's to write */
+  constructor(rows: unknown[]) {
+    this.#rows = rows;
+  }
 
   /** Keys that are in. */
   get size(): number {
@@ -48,7 +58,7 @@ export class KeyIndex {
     for (let place = hash & mask; ; place = (place + 1) & mask) {
       const slot = (table[2 * place + 1] as number) - 1;
       if (slot === NOBODY) break;
-      if (table[2 * place] === hash && this.#keys[slot] === key) return slot;
+      if (table[2 * place] === hash && this.#rows[2 * slot] === key) return slot;
     }
     this.#missedKey = key;
     this.#missedHash = hash;
@@ -66,7 +76,7 @@ export class KeyIndex {
     this.#missedKey = undefined;
     if (slot >= this.#hashes.length) this.#growHashes(slot + 1);
     if (2 * (this.#size + 1) > this.#mask) this.#growTable();
-    this.#keys[slot] = key;
+    this.#rows[2 * slot] = key;
     this.#hashes[slot] = hash;
     this.#size++;
     if (this.#map !== undefined) this.#map.set(key, slot);
@@ -78,28 +88,24 @@ export class KeyIndex {
     this.#size--;
     if (this.#map === undefined) this.#vacate(slot);
     else this.#map.delete(this.keyOf(slot));
-    this.#keys[slot] = undefined;
+    this.#rows[2 * slot] = undefined;
   }
 
   /** The key of a slot that holds one. */
   keyOf(slot: number): Key {
-    return this.#keys[slot] as Key;
-  }
-
-  /** A 32-bit fingerprint of the key of a slot. */
-  identity(slot: number): number {
-    return this.#map === undefined ? (this.#hashes[slot] as number) >>> 0 : hashOfAll(this.keyOf(slot)) >>> 0;
-  }
-
-  /** The fingerprint that a key has or would have. */
-  identityOf(key: Key): number {
-    if (this.#map !== undefined) return hashOfAll(key) >>> 0;
-    return (this.#missedKey === key ? this.#missedHash : hashOf(key)) >>> 0;
+    return this.#rows[2 * slot] as Key;
   }
 
   /** The keys that are in, by slot. */
   *keys(): Generator<Key, undefined> {
-    for (const key of this.#keys) if (key !== undefined) yield key;
+    for (const [, key] of this.#entries()) yield key;
+  }
+
+  *#entries(): Generator<readonly [slot: number, key: Key], undefined> {
+    for (let slot = 0; 2 * slot < this.#rows.length; slot++) {
+      const key = this.#rows[2 * slot] as Key | undefined;
+      if (key !== undefined) yield [slot, key];
+    }
   }
 
   /** Puts a hash into the first free place; gives how many of the same hash were met on the way. */
@@ -151,32 +157,40 @@ export class KeyIndex {
 
   #turnToMap(): void {
     const map = new Map<Key, number>();
-    for (const [slot, key] of this.#keys.entries()) if (key !== undefined) map.set(key, slot);
+    for (const [slot, key] of this.#entries()) map.set(key, slot);
     this.#map = map;
     this.#table = new Int32Array(0);
     this.#mask = Number.MAX_SAFE_INTEGER;
   }
 }
 
-function hashOf(key: Key): number {
+/** A 32-bit fingerprint of a key, by which a policy may know it again after it left. */
+export function identityOf(key: Key): number {
   const { length } = key;
-  if (length <= SAMPLED_LENGTH) return mixed(hashOfAll(key));
-  const middle = length >> 1;
-  const outer =
-    key.charCodeAt(0) ^ (key.charCodeAt(1) << 8) ^ (key.charCodeAt(middle) << 16) ^ (key.charCodeAt(middle + 1) << 24);
-  const end =
-    key.charCodeAt(length - 4) ^
-    (key.charCodeAt(length - 3) << 8) ^
-    (key.charCodeAt(length - 2) << 16) ^
-    (key.charCodeAt(length - 1) << 24);
-  return mixed(Math.imul(outer, 0x9e3779b1) + end + length);
+  const step = length > FINGERPRINT_SAMPLES ? Math.floor(length / FINGERPRINT_SAMPLES) : 1;
+  return fnv(key, step) >>> 0;
 }
 
-/** FNV-1a over the characters. */
-function hashOfAll(key: Key): number {
+function hashOf(key: Key): number {
+  const { length } = key;
+  if (length < SAMPLED) return fnv(key, 1);
+  const at = length > LONG ? 0 : length - SAMPLED;
+  // Five bits tell the digits of a digest apart.
+  return mixed(
+    key.charCodeAt(at) ^
+      (key.charCodeAt(at + 1) << 5) ^
+      (key.charCodeAt(at + 2) << 10) ^
+      (key.charCodeAt(at + 3) << 15) ^
+      (key.charCodeAt(at + 4) << 20) ^
+      (key.charCodeAt(at + 5) << 25),
+  );
+}
+
+/** FNV-1a over every `step`-th character. */
+function fnv(key: Key, step: number): number {
   let hash = 0x811c9dc5;
-  for (let at = 0; at < key.length; at++) hash = Math.imul(hash ^ key.charCodeAt(at), 0x01000193);
-  return hash;
+  for (let at = 0; at < key.length; at += step) hash = Math.imul(hash ^ key.charCodeAt(at), 0x01000193);
+  return mixed(hash);
 }
 
 /** Spreads what tells hashes apart over all of their bits (Chris Wellons, "Prospecting for hash functions", 2018, public domain). */

@@ -79,6 +79,10 @@ export class SharedBooks implements SlotPolicy, DepartingEntries, CountedEntries
     return this.#enteredAt[slot] as number;
   }
 
+  extrasOf(slot: number): SlotExtras | undefined {
+    return this.extras[slot];
+  }
+
   usesOf(slot: number): number {
     return this.#uses[slot] as number;
   }

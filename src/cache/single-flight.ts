@@ -1,4 +1,7 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+
 import { abortError, whenAborted } from '../base/cancellation.ts';
+import { InferkvError } from '../base/errors.ts';
 
 interface Waiter<T> {
   readonly resolve: (value: T) => void;
@@ -8,7 +11,13 @@ interface Waiter<T> {
 interface Flight<T> {
   readonly waiters: Set<Waiter<T>>;
   readonly controller: AbortController;
+  /** The load that this one was started by, if that is still under way. */
+  readonly outer: Flight<unknown> | undefined;
+  isOver: boolean;
 }
+
+/** The load that the present code runs in. */
+const underWay = new AsyncLocalStorage<Flight<unknown> | undefined>();
 
 /** What a flight delivers: `share` is called once a waiter, in the moment the flight lands. */
 export interface Landing<T> {
@@ -28,7 +37,7 @@ export type Load<T> = (signal: AbortSignal) => Promise<() => Landing<T>>;
  *
  * A caller that gives up leaves alone; only when the last one has left is the load told to stop, and a later caller
  * starts a load of its own. Every waiter gets its share in the same turn of the loop in which the load ends, so nothing
- * can be evicted between.
+ * can be evicted between. A load that would wait for itself, straight or by way of others it started, is told so.
  */
 export class SingleFlight<T> {
   readonly #flights = new Map<string, Flight<T>>();
@@ -41,16 +50,23 @@ export class SingleFlight<T> {
   /** Joins the load of `key` that is under way, or `undefined` if there is none. */
   join(key: string, signal: AbortSignal | undefined): Promise<T> | undefined {
     const flight = this.#flights.get(key);
-    return flight === undefined ? undefined : this.#wait(key, flight, signal);
+    if (flight === undefined) return undefined;
+    if (isInside(flight as Flight<unknown>)) return Promise.reject(waitsForItself(key));
+    return this.#wait(key, flight, signal);
   }
 
   /** Starts a load of `key`; later callers join this one. */
   start(key: string, load: Load<T>, signal: AbortSignal | undefined): Promise<T> {
     if (signal?.aborted === true) return Promise.reject(abortError(signal));
-    const flight: Flight<T> = { waiters: new Set(), controller: new AbortController() };
+    const flight: Flight<T> = {
+      waiters: new Set(),
+      controller: new AbortController(),
+      outer: presentFlight(),
+      isOver: false,
+    };
     this.#flights.set(key, flight);
     const waiting = this.#wait(key, flight, signal);
-    void this.#run(key, flight, load);
+    void underWay.run(flight as Flight<unknown>, () => this.#run(key, flight, load));
     return waiting;
   }
 
@@ -88,10 +104,37 @@ export class SingleFlight<T> {
     } catch (error) {
       this.#forget(key, flight);
       for (const waiter of flight.waiters) waiter.reject(error);
+    } finally {
+      flight.isOver = true;
     }
   }
 
   #forget(key: string, flight: Flight<T>): void {
     if (this.#flights.get(key) === flight) this.#flights.delete(key);
   }
+}
+
+/** Starts what a load does not wait for, and which may therefore wait for the load. */
+export function besideLoad(start: () => void): void {
+  underWay.run(undefined, start);
+}
+
+/** The innermost load under way that the present code runs in; code may outlive the load that started it. */
+function presentFlight(): Flight<unknown> | undefined {
+  let flight = underWay.getStore();
+  while (flight?.isOver === true) flight = flight.outer;
+  return flight;
+}
+
+function isInside(flight: Flight<unknown>): boolean {
+  for (let outer = presentFlight(); outer !== undefined; outer = outer.outer) if (outer === flight) return true;
+  return false;
+}
+
+function waitsForItself(key: string): InferkvError {
+  return new InferkvError(
+    'ERR_INFERKV_REENTRANT',
+    'A load asked for what it is loading, and would have waited for itself for ever; load something else, or compute it there.',
+    { key },
+  );
 }

@@ -16,7 +16,7 @@ export interface TagStats {
 export interface CountedEntries {
   /** Slots that hold an entry or held one. */
   readonly length: number;
-  readonly extras: readonly ({ readonly account: TenantAccount | undefined } | undefined)[];
+  extrasOf(slot: number): { readonly account: TenantAccount | undefined } | undefined;
   chargedBytes(slot: number): number;
   costMs(slot: number): number;
   usesOf(slot: number): number;
@@ -32,7 +32,7 @@ export function tenantStats(
 ): readonly TenantStats[] {
   const live = new Map<TenantAccount, { hits: number; savedMs: number }>();
   for (let slot = 0; slot < table.length; slot++) {
-    const account = table.extras[slot]?.account;
+    const account = table.extrasOf(slot)?.account;
     if (account === undefined) continue;
     const sums = live.get(account) ?? { hits: 0, savedMs: 0 };
     sums.hits += table.usesOf(slot);
@@ -59,12 +59,12 @@ export function tenantStats(
 /** The tags with the most entries, most first. Walks over their entries. */
 export function tagStats(tags: TagIndex, table: CountedEntries, limit: number = DEFAULT_LIMIT): readonly TagStats[] {
   return tags.largest(limit).map(([tag, slots]) => {
-    const sums = { usedBytes: 0, hits: 0, savedMs: 0 };
+    const stats = { tag, entries: slots.size, usedBytes: 0, hits: 0, savedMs: 0 };
     for (const slot of slots) {
-      sums.usedBytes += table.chargedBytes(slot);
-      sums.hits += table.usesOf(slot);
-      sums.savedMs += table.usesOf(slot) * table.costMs(slot);
+      stats.usedBytes += table.chargedBytes(slot);
+      stats.hits += table.usesOf(slot);
+      stats.savedMs += table.usesOf(slot) * table.costMs(slot);
     }
-    return { tag, entries: slots.size, ...sums };
+    return stats;
   });
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { PolicyContext } from '../policies/policy.ts';
 import type { EntryTable } from './entry-table.ts';
-import type { KeyIndex } from './key-index.ts';
+import { identityOf, type KeyIndex } from './key-index.ts';
 
 /** What a policy may know of the entries of a table. A class, as every policy asks it and the engine then knows whom. */
 export class TableContext implements PolicyContext {
@@ -34,7 +34,7 @@ export class TableContext implements PolicyContext {
   }
 
   identity(slot: number): number {
-    return this.#index.identity(slot);
+    return identityOf(this.#index.keyOf(slot));
   }
 
   parent(): number {

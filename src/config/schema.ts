@@ -7,21 +7,27 @@ import { serverSchema, type ServerOptions } from './server-settings.ts';
 const bytes = z.union([z.number().positive(), z.string().min(1)]);
 const milliseconds = z.number().nonnegative();
 
-const partition = z.strictObject({ budgetBytes: bytes.optional(), policy: z.string().optional() });
+const partition = z.strictObject({
+  budgetBytes: bytes.optional(),
+  policy: z.string().optional(),
+  admission: z.string().optional(),
+  ttlMs: milliseconds.optional(),
+  maxEntryBytes: bytes.optional(),
+  maxTenantBytes: bytes.optional(),
+  quotas: z.record(z.string(), bytes).optional(),
+});
 
 const cacheFields = {
   repository: z.string().min(1).optional(),
   models: z.record(z.string(), modelSettingsSchema).optional(),
+  budgetBytes: bytes.optional(),
   partitions: z
     .strictObject({
       models: partition.extend({ keepAliveMs: milliseconds.optional() }).optional(),
-      results: partition
-        .extend({
-          storage: z.enum(['heap', 'shared']).optional(),
-          ttlMs: milliseconds.optional(),
-          maxEntryBytes: bytes.optional(),
-        })
-        .optional(),
+      parameters: partition.optional(),
+      results: partition.extend({ storage: z.enum(['heap', 'shared']).optional() }).optional(),
+      activations: partition.optional(),
+      attention: partition.optional(),
     })
     .optional(),
   recheckMs: milliseconds.optional(),
@@ -35,27 +41,40 @@ const configSchema: z.ZodType<InferkvConfig> = z.strictObject({ ...cacheFields, 
 
 /** Settings of one partition, checked. */
 export interface CheckedPartition {
-  /** Bytes, a size (`2GB`) or a share of the memory the process may use (`40%`). */
+  /** Bytes, a size (`2GB`) or a share of the total (`40%`). */
   readonly budgetBytes?: number | string | undefined;
   /** The name of an eviction policy. */
   readonly policy?: string | undefined;
+  /** The name of an admission; everything is let in if left out. */
+  readonly admission?: string | undefined;
+  /** Milliseconds an entry lives; for ever if left out. */
+  readonly ttlMs?: number | undefined;
+  /** Values above this are served and not kept; a share is of the partition. */
+  readonly maxEntryBytes?: number | string | undefined;
+  /** What each tenant may take of the partition; all of it if left out. */
+  readonly maxTenantBytes?: number | string | undefined;
+  /** What single tenants may take, by their name. */
+  readonly quotas?: Readonly<Record<string, number | string>> | undefined;
 }
 
 /** Options of `createInferenceCache`, checked. */
 export interface CheckedOptions {
   readonly repository?: string | undefined;
   readonly models?: Readonly<Record<string, ModelSettings>> | undefined;
+  /** All partitions together: bytes, a size, or a share of the memory the process may use; all of that if left out. */
+  readonly budgetBytes?: number | string | undefined;
   readonly partitions?:
     | {
         readonly models?: (CheckedPartition & { readonly keepAliveMs?: number | undefined }) | undefined;
+        readonly parameters?: CheckedPartition | undefined;
         readonly results?:
           | (CheckedPartition & {
               /** `heap`: JavaScript memory of the main thread; `shared`: memory that all threads see. */
               readonly storage?: 'heap' | 'shared' | undefined;
-              readonly ttlMs?: number | undefined;
-              readonly maxEntryBytes?: number | string | undefined;
             })
           | undefined;
+        readonly activations?: CheckedPartition | undefined;
+        readonly attention?: CheckedPartition | undefined;
       }
     | undefined;
   readonly recheckMs?: number | undefined;

@@ -1,3 +1,4 @@
+import { PARTITION_DEFAULTS, PARTITION_NAMES, type PartitionName } from './partitions.ts';
 import { SERVER_DEFAULTS } from './server-settings.ts';
 
 /** How a setting is written where everything is text: in the environment and in flags. */
@@ -14,18 +15,27 @@ export interface Setting {
 
 const CACHE_SETTINGS: readonly Setting[] = [
   { path: 'repository', kind: 'text', fallback: 'models' },
-  { path: 'partitions.models.budgetBytes', kind: 'size', fallback: '40%' },
-  { path: 'partitions.models.policy', kind: 'text', fallback: 'gdsf' },
-  { path: 'partitions.models.keepAliveMs', kind: 'number', fallback: undefined },
-  { path: 'partitions.results.budgetBytes', kind: 'size', fallback: '10%' },
-  { path: 'partitions.results.policy', kind: 'text', fallback: 'lru' },
-  { path: 'partitions.results.storage', kind: 'text', fallback: 'heap' },
-  { path: 'partitions.results.ttlMs', kind: 'number', fallback: undefined },
-  { path: 'partitions.results.maxEntryBytes', kind: 'size', fallback: undefined },
+  { path: 'budgetBytes', kind: 'size', fallback: '100%' },
+  ...PARTITION_NAMES.flatMap(settingsOf),
   { path: 'recheckMs', kind: 'number', fallback: 1000 },
   { path: 'seed', kind: 'number', fallback: 1 },
   { path: 'debug', kind: 'switch', fallback: false },
 ];
+
+function settingsOf(name: PartitionName): readonly Setting[] {
+  const { budgetBytes, policy } = PARTITION_DEFAULTS[name];
+  const at = `partitions.${name}`;
+  return [
+    { path: `${at}.budgetBytes`, kind: 'size', fallback: budgetBytes },
+    { path: `${at}.policy`, kind: 'text', fallback: policy },
+    { path: `${at}.admission`, kind: 'text', fallback: undefined },
+    { path: `${at}.ttlMs`, kind: 'number', fallback: undefined },
+    { path: `${at}.maxEntryBytes`, kind: 'size', fallback: undefined },
+    { path: `${at}.maxTenantBytes`, kind: 'size', fallback: undefined },
+    ...(name === 'models' ? [{ path: `${at}.keepAliveMs`, kind: 'number', fallback: undefined } as const] : []),
+    ...(name === 'results' ? [{ path: `${at}.storage`, kind: 'text', fallback: 'heap' } as const] : []),
+  ];
+}
 
 const SERVER_KINDS = {
   host: 'text',
@@ -43,7 +53,7 @@ const SERVER_KINDS = {
   logLevel: 'text',
 } as const satisfies Record<string, SettingKind>;
 
-/** Every setting but those of single models, which only a file can give. */
+/** Every setting but those of single models and single tenants, which only a file can give. */
 export const SETTINGS: readonly Setting[] = [
   ...CACHE_SETTINGS,
   ...Object.entries(SERVER_KINDS).map(([name, kind]) => ({

@@ -76,6 +76,16 @@ export function modelTag(digest: string): string {
   return `model:${digest}`;
 }
 
+/** The tag of everything that models of a name computed. */
+export function nameTag(model: string): string {
+  return `name:${model}`;
+}
+
+/** The tag of everything that a tenant asked for. */
+export function tenantTag(tenant: string): string {
+  return `tenant:${tenant}`;
+}
+
 /** What an answer is computed by, and under which name it is kept. */
 export interface Computation extends CachedIdentity {
   /** `false` keeps nothing of this model. */
@@ -235,8 +245,9 @@ async function load(
   const sizeBytes = Object.values(outputs).reduce((sum, each) => sum + tensorBytes(each), 0);
   const keep = reusable && (computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes);
   const ttlMs = options.ttlMs ?? computation.ttlMs;
-  const tags = options.tenant === undefined ? computation.tags : [...computation.tags, `tenant:${options.tenant}`];
-  const facts = { sizeBytes, costMs: computeMs, tags, keep, ...(ttlMs !== undefined && { ttlMs }) };
+  const { tenant } = options;
+  const tags = [...computation.tags, nameTag(computation.model), ...(tenant === undefined ? [] : [tenantTag(tenant)])];
+  const facts = { sizeBytes, costMs: computeMs, tags, tenant, keep, ...(ttlMs !== undefined && { ttlMs }) };
   return { value: frozen(outputs), draft: isFilled ? draft : undefined, ...facts };
 }
 

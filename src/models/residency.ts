@@ -3,6 +3,7 @@ import { messageOf, InferkvError, isInferkvError } from '../base/errors.ts';
 import type { Clock } from '../base/clock.ts';
 import type { HeapPartition } from '../cache/heap-partition.ts';
 import type { Lease, Loaded } from '../cache/partition.ts';
+import { besideLoad } from '../cache/single-flight.ts';
 import { BatchingSession, type BatchingOptions } from '../engines/batching-session.ts';
 import { DEFAULT_MAX_QUEUE, type Session } from '../engines/engine.ts';
 import { tell } from '../telemetry/channels.ts';
@@ -169,7 +170,7 @@ export class Residency {
       loadMs,
       sizeBytes,
     }));
-    if (settings.pinned === true) queueMicrotask(() => void this.pin(version).catch(() => undefined));
+    if (settings.pinned === true) besideLoad(() => void this.pin(version).catch(() => undefined));
     return {
       value: { session, version, closed },
       sizeBytes,

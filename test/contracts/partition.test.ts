@@ -8,10 +8,11 @@ import { createRandom } from '../../src/base/random.ts';
 import { ENTRY_OVERHEAD_BYTES } from '../../src/cache/entry-facts.ts';
 import { HeapPartition } from '../../src/cache/heap-partition.ts';
 import type { Lease } from '../../src/cache/partition.ts';
-import { createPolicy } from '../../src/policies/registry.ts';
-import { box, describePartition, settle, type Box, type PartitionSetup } from './partition.ts';
+import { createPolicy, policyNames } from '../../src/policies/registry.ts';
+import { describeBadInput } from './partition-bad-input.ts';
+import { box, describePartition, settle, type Box, type PartitionSetup, type PartitionSubject } from './partition.ts';
 
-const policies = ['lru', 'lfu', 'gdsf'] as const;
+const policies = policyNames;
 
 function heap(policy: string, setup: PartitionSetup, free?: (value: Box) => Promise<void> | void): HeapPartition<Box> {
   return new HeapPartition<Box>({
@@ -24,7 +25,9 @@ function heap(policy: string, setup: PartitionSetup, free?: (value: Box) => Prom
 }
 
 for (const policy of policies) {
-  describePartition(`heap, ${policy}`, { overheadBytes: ENTRY_OVERHEAD_BYTES, make: (setup) => heap(policy, setup) });
+  const subject: PartitionSubject = { overheadBytes: ENTRY_OVERHEAD_BYTES, make: (setup) => heap(policy, setup) };
+  describePartition(`heap, ${policy}`, subject);
+  describeBadInput(`heap, ${policy}`, subject);
 }
 
 type Step =
@@ -130,7 +133,7 @@ describe('heap partition against what must always be true', () => {
     it(policy, () =>
       fc.assert(
         fc.asyncProperty(stepsArbitrary, (steps) => playAgainstModel(policy, steps)),
-        { numRuns: 200 },
+        { numRuns: 100 },
       ),
     );
   }
