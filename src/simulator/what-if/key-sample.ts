@@ -1,4 +1,3 @@
-import { createRandom } from '../../base/random.ts';
 import { SeenKeys } from './seen-keys.ts';
 
 const HASHES = 2 ** 32;
@@ -19,10 +18,19 @@ export interface FedCaches {
 }
 
 /**
+ * 32 well-mixed bits of an identity, as a signed number: one-to-one, and under a seed in two parts, of which the second is odd, so
+ * that nobody can choose keys that fall into a sample.
+ */
+export function keyedHash(identity: number, before: number, within: number): number {
+  let hash = Math.imul(identity ^ before, 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 15), within);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
+}
+
+/**
  * Chooses keys by a keyed hash: one is in the sample if its hash is below a limit, so that all of its uses are seen or none,
  * and a lower limit takes a subset. The limit follows the traffic.
- *
- * The hash is one-to-one over identities and seeded, so nobody can choose keys that fall into the sample.
  *
  * Source: Waldspurger et al., "Efficient MRC construction with SHARDS", FAST 2015,
  * https://www.usenix.org/conference/fast15/technical-sessions/presentation/waldspurger
@@ -31,8 +39,6 @@ export class KeySample {
   readonly #wanted: number;
   readonly #fewestEntries: number;
   readonly #seen: SeenKeys;
-  readonly #before: number;
-  readonly #within: number;
   #limit = HASHES;
   #lastWindow = 0;
 
@@ -40,16 +46,13 @@ export class KeySample {
    * @param wanted keys to track at least
    * @param fewestEntries entries that the smallest cache is to keep, whatever is tracked
    */
-  constructor(wanted: number, fewestEntries: number, seed: number) {
-    const random = createRandom(seed);
+  constructor(wanted: number, fewestEntries: number) {
     this.#wanted = wanted;
     this.#fewestEntries = fewestEntries;
     this.#seen = new SeenKeys(Math.ceil(MOST * wanted));
-    this.#before = random.below(HASHES) | 0;
-    this.#within = random.below(HASHES) | 1;
   }
 
-  /** Hashes below this are in the sample. */
+  /** Hashes below this, an even number, are in the sample. */
   get limit(): number {
     return this.#limit;
   }
@@ -62,14 +65,6 @@ export class KeySample {
   /** Different keys of the sample that were used within this window, or within the last one if those were more. */
   get tracked(): number {
     return Math.max(this.#seen.length, this.#lastWindow);
-  }
-
-  /** The hash of an identity. */
-  hashOf(identity: number): number {
-    let hash = Math.imul(identity ^ this.#before, 0x85ebca6b);
-    hash = Math.imul(hash ^ (hash >>> 15), this.#within);
-    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-    return (hash ^ (hash >>> 16)) >>> 0;
   }
 
   /** Notes a key of the sample as used. */
@@ -86,7 +81,7 @@ export class KeySample {
 
   /** Lowers the limit by a step; only for a sample that is too large. */
   fall(): void {
-    this.#limit = Math.floor(this.#limit * STEP);
+    this.#limit = 2 * Math.floor((this.#limit * STEP) / 2);
     this.#seen.keepBelow(this.#limit);
     this.#lastWindow = 0;
   }
@@ -101,6 +96,6 @@ export class KeySample {
   /** Raises the limit as the last window says. */
   rise(): void {
     const factor = Math.min(RISE, (MOST * STEP * this.#wanted) / Math.max(1, this.#lastWindow));
-    this.#limit = Math.min(HASHES, Math.ceil(this.#limit * factor));
+    this.#limit = Math.min(HASHES, 2 * Math.ceil((this.#limit * factor) / 2));
   }
 }

@@ -1,8 +1,9 @@
 import { InferkvError } from '../../base/errors.ts';
+import { createRandom } from '../../base/random.ts';
 import type { UseListener } from '../../telemetry/use-listener.ts';
 import { RequestBatch } from '../request-batch.ts';
-import { HotKeys } from './hot-keys.ts';
-import { KeySample, type FedCaches } from './key-sample.ts';
+import { HOT_PLACES, HotKeys } from './hot-keys.ts';
+import { keyedHash, KeySample, type FedCaches } from './key-sample.ts';
 import { ShadowCache, type ShadowTotals } from './shadow-cache.ts';
 
 /** References of the sample that the shadows take at one time. */
@@ -20,6 +21,16 @@ const PERIOD = 1 << 14;
 const PERIODS_A_WINDOW = 64;
 /** Periods after the rate rose in which newcomers of the sample make their way in, and nothing is counted. */
 const WARM_UP_PERIODS = 16;
+
+/** Places of the counts: of all keys, and `HOT` further on of the hot ones among them. */
+const REFERENCES = 0;
+const BYTES = 1;
+const COST = 2;
+const HOT = 3;
+const HOT_REFERENCES = REFERENCES + HOT;
+const HOT_BYTES = BYTES + HOT;
+const HOT_COST = COST + HOT;
+const COUNTS = 6;
 
 /** Which caches to imagine. */
 export interface WhatIfOptions {
@@ -69,12 +80,16 @@ export class WhatIf implements UseListener {
   readonly #shadows: readonly ShadowCache[];
   readonly #hot = new HotKeys();
   readonly #batch = new RequestBatch();
-  /** The sample's limit as a field of this, since every use compares with it. */
+  /** What every use needs is at hand here: the sample's limit, halved to fit 31 bits, its seed, and the hot keys. */
   #limit: number;
-  #reference = 0;
-  #exact: ExactCounts = noCounts();
+  readonly #before: number;
+  readonly #within: number;
+  readonly #hotHashes: Int32Array;
+  #untilNoted = NOTED;
+  /** Counted use by use, whatever the sample. */
+  #counts = new Float64Array(COUNTS);
   /** The counts as they were when a warm-up began, and the period that ends it. */
-  #beforeWarmUp: ExactCounts | undefined;
+  #beforeWarmUp: Float64Array<ArrayBuffer> | undefined;
   #warmUntil = 0;
   #periods = 0;
   #isDue = false;
@@ -87,8 +102,12 @@ export class WhatIf implements UseListener {
     this.#shadows = policies.flatMap((policy) =>
       budgets.map((budgetBytes) => new ShadowCache({ policy, budgetBytes, seed })),
     );
-    this.#sample = new KeySample(minTrackedKeys, FEWEST_ENTRIES, seed);
-    this.#limit = this.#sample.limit;
+    this.#sample = new KeySample(minTrackedKeys, FEWEST_ENTRIES);
+    this.#limit = this.#sample.limit / 2;
+    const random = createRandom(seed);
+    this.#before = random.below(2 ** 32) | 0;
+    this.#within = random.below(2 ** 32) | 1;
+    this.#hotHashes = this.#hot.hashes;
   }
 
   used(_key: string, identity: number, sizeBytes: number, costMs: number): void {
@@ -110,7 +129,7 @@ export class WhatIf implements UseListener {
   estimates(): readonly WhatIfEstimate[] {
     this.#replay();
     this.#settle();
-    const exact = this.#beforeWarmUp ?? this.#exact;
+    const exact = this.#beforeWarmUp ?? this.#counts;
     const { rate, tracked } = this.#sample;
     return this.#shadows.map((shadow): WhatIfEstimate => ({
       policy: shadow.policy,
@@ -126,34 +145,36 @@ export class WhatIf implements UseListener {
     this.#replay();
     this.#settle();
     for (const shadow of this.#shadows) shadow.reset();
-    this.#exact = noCounts();
-    if (this.#beforeWarmUp !== undefined) this.#beforeWarmUp = { ...this.#exact };
+    this.#counts.fill(0);
+    this.#beforeWarmUp?.fill(0);
   }
 
-  /** Counts a use; `true` if it is one of the sample, and waits in the batch. */
+  /** Counts a use; `true` if it is one of the sample, and waits in the batch. All that most uses cost is in here. */
   #refer(identity: number, sizeBytes: number, costMs: number): boolean {
-    const exact = this.#exact;
-    const hash = this.#sample.hashOf(identity);
-    const reference = ++this.#reference;
-    exact.references++;
-    exact.bytes += sizeBytes;
-    exact.costMs += costMs;
-    if (reference % NOTED === 0) this.#note(hash, reference);
-    if (this.#hot.counts(hash)) {
-      exact.hotReferences++;
-      exact.hotBytes += sizeBytes;
-      exact.hotCostMs += costMs;
+    const hash = keyedHash(identity, this.#before, this.#within);
+    const counts = this.#counts;
+    counts[REFERENCES] = (counts[REFERENCES] ?? 0) + 1;
+    counts[BYTES] = (counts[BYTES] ?? 0) + sizeBytes;
+    counts[COST] = (counts[COST] ?? 0) + costMs;
+    if (--this.#untilNoted === 0) this.#note(hash);
+    const place = hash & (HOT_PLACES - 1);
+    if (this.#hotHashes[place] === hash) {
+      this.#hot.count(place);
+      counts[HOT_REFERENCES] = (counts[HOT_REFERENCES] ?? 0) + 1;
+      counts[HOT_BYTES] = (counts[HOT_BYTES] ?? 0) + sizeBytes;
+      counts[HOT_COST] = (counts[HOT_COST] ?? 0) + costMs;
       return false;
     }
-    if (hash >= this.#limit) return false;
-    this.#batch.add(hash, sizeBytes, costMs);
+    if (hash >>> 1 >= this.#limit) return false;
+    this.#batch.add(hash >>> 0, sizeBytes, costMs);
     return true;
   }
 
-  #note(hash: number, reference: number): void {
+  #note(hash: number): void {
+    this.#untilNoted = NOTED;
     this.#hot.note(hash);
     // Not at once: this may be the middle of a chain.
-    if (reference % PERIOD === 0) this.#isDue = true;
+    if (this.#hot.noted >= PERIOD / NOTED) this.#isDue = true;
   }
 
   #endRequest(): void {
@@ -176,7 +197,7 @@ export class WhatIf implements UseListener {
     this.#periods++;
     if (this.#beforeWarmUp !== undefined && this.#periods >= this.#warmUntil) {
       this.#settle();
-      this.#exact = this.#beforeWarmUp;
+      this.#counts = this.#beforeWarmUp;
       this.#beforeWarmUp = undefined;
     }
     const { rate } = this.#sample;
@@ -185,7 +206,7 @@ export class WhatIf implements UseListener {
     if (this.#periods % PERIODS_A_WINDOW !== 0 || !this.#sample.endWindow()) return;
     this.#resample(() => this.#sample.rise());
     // Newcomers of the sample are in none of the caches, though they would be; so they come in before anything is counted.
-    this.#beforeWarmUp ??= { ...this.#exact };
+    this.#beforeWarmUp ??= this.#counts.slice();
     this.#warmUntil = this.#periods + WARM_UP_PERIODS;
   }
 
@@ -193,7 +214,7 @@ export class WhatIf implements UseListener {
     this.#settle();
     change();
     const { rate, limit } = this.#sample;
-    this.#limit = limit;
+    this.#limit = limit / 2;
     for (const shadow of this.#shadows) shadow.resample(rate, limit);
   }
 
@@ -213,39 +234,27 @@ export class WhatIf implements UseListener {
   }
 }
 
-/** What is counted use by use, whatever the sample: of all keys, and of the hot ones among them. */
-interface ExactCounts {
-  references: number;
-  bytes: number;
-  costMs: number;
-  hotReferences: number;
-  hotBytes: number;
-  hotCostMs: number;
-}
-
-function noCounts(): ExactCounts {
-  return { references: 0, bytes: 0, costMs: 0, hotReferences: 0, hotBytes: 0, hotCostMs: 0 };
-}
-
 /**
  * Joins what the sample gave with what was counted. Hot keys are hits. Of the others the sample tells the misses, since a
  * popular key that happens to be in it, or not, is no miss either way; of chains the share of hits, since there most
  * keys are used once and popular ones are few (docs/what-if.md).
  */
 function ratesOf(
-  exact: ExactCounts,
+  exact: Float64Array,
   sampled: Readonly<ShadowTotals>,
   isChained: boolean,
 ): Pick<WhatIfEstimate, 'hitRate' | 'byteHitRate' | 'costSavedRate'> {
-  const rate = (all: number, hot: number, seen: number, found: number): number => {
+  const rate = (name: number, seen: number, found: number): number => {
+    const all = exact[name] ?? 0;
+    const hot = exact[name + HOT] ?? 0;
     const cold = all - hot;
     const hits = isChained ? found * (cold / Math.max(1, seen)) : Math.max(0, cold - (seen - found));
     return (hot + hits) / all;
   };
   return {
-    hitRate: rate(exact.references, exact.hotReferences, sampled.references, sampled.hits),
-    byteHitRate: rate(exact.bytes, exact.hotBytes, sampled.bytes, sampled.hitBytes),
-    costSavedRate: rate(exact.costMs, exact.hotCostMs, sampled.costMs, sampled.savedMs),
+    hitRate: rate(REFERENCES, sampled.references, sampled.hits),
+    byteHitRate: rate(BYTES, sampled.bytes, sampled.hitBytes),
+    costSavedRate: rate(COST, sampled.costMs, sampled.savedMs),
   };
 }
 
