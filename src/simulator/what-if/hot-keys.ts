@@ -1,5 +1,5 @@
 /** Places for hot keys; two that fall on one place are not both found, and the other stays in the sample. */
-export const HOT_PLACES = 256;
+const PLACES = 256;
 const CANDIDATES = 1024;
 /** Shares of all references from which on a key is hot at the least. */
 const LEAST_SHARE = 1 / 256;
@@ -13,9 +13,9 @@ const USES_A_TURN = 64;
  * Takes 11 KiB.
  */
 export class HotKeys {
-  /** Hashes at the places their low bits name, 0 where none is hot; only to be read. */
-  readonly hashes: Int32Array = new Int32Array(HOT_PLACES);
-  readonly #counts = new Uint32Array(HOT_PLACES);
+  /** Hashes at the places their low bits name, 0 where none is hot. */
+  readonly #hashes = new Int32Array(PLACES);
+  readonly #counts = new Uint32Array(PLACES);
   readonly #candidates = new Int32Array(CANDIDATES);
   readonly #scores = new Uint16Array(CANDIDATES);
   #length = 0;
@@ -31,9 +31,12 @@ export class HotKeys {
     return this.#noted;
   }
 
-  /** Counts a use of the hot key at a place. */
-  count(place: number): void {
+  /** Whether a key is hot, by its hash; counts the use if so. */
+  counts(hash: number): boolean {
+    const place = hash & (PLACES - 1);
+    if (this.#hashes[place] !== hash || hash === 0) return false;
     this.#counts[place] = (this.#counts[place] ?? 0) + 1;
+    return true;
   }
 
   /** Notes the key of one of the references that stand for all as a candidate. */
@@ -57,9 +60,9 @@ export class HotKeys {
    */
   update(references: number, entries: number): void {
     const share = Math.max(LEAST_SHARE, USES_A_TURN / entries);
-    for (let place = 0; place < HOT_PLACES; place++) {
-      if (this.hashes[place] === 0 || (this.#counts[place] ?? 0) >= (references * share) / 2) continue;
-      this.hashes[place] = 0;
+    for (let place = 0; place < PLACES; place++) {
+      if (this.#hashes[place] === 0 || (this.#counts[place] ?? 0) >= (references * share) / 2) continue;
+      this.#hashes[place] = 0;
       this.#length--;
     }
     this.#counts.fill(0);
@@ -71,9 +74,9 @@ export class HotKeys {
   }
 
   #add(hash: number): void {
-    const place = hash & (HOT_PLACES - 1);
-    if (this.hashes[place] !== 0 || hash === 0) return;
-    this.hashes[place] = hash;
+    const place = hash & (PLACES - 1);
+    if (this.#hashes[place] !== 0 || hash === 0) return;
+    this.#hashes[place] = hash;
     this.#length++;
   }
 }

@@ -2,7 +2,7 @@ import { InferkvError } from '../../base/errors.ts';
 import { createRandom } from '../../base/random.ts';
 import type { UseListener } from '../../telemetry/use-listener.ts';
 import { RequestBatch } from '../request-batch.ts';
-import { HOT_PLACES, HotKeys } from './hot-keys.ts';
+import { HotKeys } from './hot-keys.ts';
 import { keyedHash, KeySample, type FedCaches } from './key-sample.ts';
 import { ShadowCache, type ShadowTotals } from './shadow-cache.ts';
 
@@ -21,16 +21,6 @@ const PERIOD = 1 << 14;
 const PERIODS_A_WINDOW = 64;
 /** Periods after the rate rose in which newcomers of the sample make their way in, and nothing is counted. */
 const WARM_UP_PERIODS = 16;
-
-/** Places of the counts: of all keys, and `HOT` further on of the hot ones among them. */
-const REFERENCES = 0;
-const BYTES = 1;
-const COST = 2;
-const HOT = 3;
-const HOT_REFERENCES = REFERENCES + HOT;
-const HOT_BYTES = BYTES + HOT;
-const HOT_COST = COST + HOT;
-const COUNTS = 6;
 
 /** Which caches to imagine. */
 export interface WhatIfOptions {
@@ -63,9 +53,9 @@ export interface WhatIfEstimate {
  * Caches of other sizes and policies in miniature, which see a sample of the keys of running traffic.
  *
  * ```
- *   use -> keyed hash -> hot?            counted as a hit, one by one
- *                     -> below limit?    batch of 256 -> every shadow (share of the keys = share of the budget)
- *                     -> otherwise       counted
+ *   use -> keyed hash -> below the limit?   batch of 256 -> every shadow (share of the keys = share of the budget)
+ *                     -> hot?               a hit, counted apart
+ *                     -> otherwise          counted
  * ```
  *
  * While there are few keys all are in the sample, and the figures are exact; then the limit falls. Every use counts for as many
@@ -80,19 +70,18 @@ export class WhatIf implements UseListener {
   readonly #shadows: readonly ShadowCache[];
   readonly #hot = new HotKeys();
   readonly #batch = new RequestBatch();
-  /** What every use needs is at hand here: the sample's limit, halved to fit 31 bits, its seed, and the hot keys. */
+  /** What every use needs is at hand here: the sample's limit, halved to fit 31 bits, and its seed. */
   #limit: number;
   readonly #before: number;
   readonly #within: number;
-  readonly #hotHashes: Int32Array;
   #untilNoted = NOTED;
-  /** Counted use by use, whatever the sample. */
-  #counts = new Float64Array(COUNTS);
+  #counts: Counts = noCounts();
+  /** Whether every key was in the sample ever since counting began. */
+  #isWhole = true;
   /** The counts as they were when a warm-up began, and the period that ends it. */
-  #beforeWarmUp: Float64Array<ArrayBuffer> | undefined;
+  #beforeWarmUp: Counts | undefined;
   #warmUntil = 0;
   #periods = 0;
-  #isDue = false;
   #isChained = false;
 
   /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, `ERR_INFERKV_POLICY_UNKNOWN` */
@@ -107,34 +96,40 @@ export class WhatIf implements UseListener {
     const random = createRandom(seed);
     this.#before = random.below(2 ** 32) | 0;
     this.#within = random.below(2 ** 32) | 1;
-    this.#hotHashes = this.#hot.hashes;
   }
 
   used(_key: string, identity: number, sizeBytes: number, costMs: number): void {
-    if (this.#refer(identity, sizeBytes, costMs)) this.#endRequest();
-    if (this.#isDue) this.#maintain();
+    // All that most uses cost: a hash, a countdown and a comparison.
+    const hash = keyedHash(identity, this.#before, this.#within);
+    if (--this.#untilNoted === 0 && this.#note(hash, sizeBytes, costMs)) this.#maintain();
+    if (hash >>> 1 < this.#limit) this.#sampled(hash, sizeBytes, costMs);
   }
 
   usedChain(_keys: readonly string[], identities: ArrayLike<number>, sizeBytes: number, costMs: number): void {
     let isSampled = false;
+    let isDue = false;
     this.#isChained ||= identities.length > 1;
     for (let at = 0; at < identities.length; at++) {
-      if (this.#refer(identities[at] ?? 0, sizeBytes, costMs)) isSampled = true;
+      const hash = keyedHash(identities[at] ?? 0, this.#before, this.#within);
+      if (--this.#untilNoted === 0 && this.#note(hash, sizeBytes, costMs)) isDue = true;
+      if (this.#isHot(hash, sizeBytes, costMs) || hash >>> 1 >= this.#limit) continue;
+      this.#batch.add(hash >>> 0, sizeBytes, costMs);
+      isSampled = true;
     }
     if (isSampled) this.#endRequest();
-    if (this.#isDue) this.#maintain();
+    if (isDue) this.#maintain();
   }
 
   /** What each cache would have given since the beginning, or since `reset`: budgets within policies, as they were given. */
   estimates(): readonly WhatIfEstimate[] {
     this.#replay();
     this.#settle();
-    const exact = this.#beforeWarmUp ?? this.#counts;
+    const counts = this.#beforeWarmUp ?? this.#counts;
     const { rate, tracked } = this.#sample;
     return this.#shadows.map((shadow): WhatIfEstimate => ({
       policy: shadow.policy,
       budgetBytes: shadow.budgetBytes,
-      ...ratesOf(exact, shadow.totals(), this.#isChained),
+      ...ratesOf(counts, shadow.totals(), this.#estimator()),
       trackedKeys: Math.max(tracked, shadow.entries()) + this.#hot.length,
       rate,
     }));
@@ -145,36 +140,38 @@ export class WhatIf implements UseListener {
     this.#replay();
     this.#settle();
     for (const shadow of this.#shadows) shadow.reset();
-    this.#counts.fill(0);
-    this.#beforeWarmUp?.fill(0);
+    this.#counts = noCounts();
+    if (this.#beforeWarmUp !== undefined) this.#beforeWarmUp = noCounts();
+    this.#untilNoted = NOTED;
+    this.#isWhole = this.#sample.rate === 1;
   }
 
-  /** Counts a use; `true` if it is one of the sample, and waits in the batch. All that most uses cost is in here. */
-  #refer(identity: number, sizeBytes: number, costMs: number): boolean {
-    const hash = keyedHash(identity, this.#before, this.#within);
-    const counts = this.#counts;
-    counts[REFERENCES] = (counts[REFERENCES] ?? 0) + 1;
-    counts[BYTES] = (counts[BYTES] ?? 0) + sizeBytes;
-    counts[COST] = (counts[COST] ?? 0) + costMs;
-    if (--this.#untilNoted === 0) this.#note(hash);
-    const place = hash & (HOT_PLACES - 1);
-    if (this.#hotHashes[place] === hash) {
-      this.#hot.count(place);
-      counts[HOT_REFERENCES] = (counts[HOT_REFERENCES] ?? 0) + 1;
-      counts[HOT_BYTES] = (counts[HOT_BYTES] ?? 0) + sizeBytes;
-      counts[HOT_COST] = (counts[HOT_COST] ?? 0) + costMs;
-      return false;
-    }
-    if (hash >>> 1 >= this.#limit) return false;
+  /** Takes in a use of a key of the sample that is no chain's. */
+  #sampled(hash: number, sizeBytes: number, costMs: number): void {
+    if (this.#isHot(hash, sizeBytes, costMs)) return;
     this.#batch.add(hash >>> 0, sizeBytes, costMs);
+    this.#endRequest();
+  }
+
+  /** Whether a key is hot; counts it if so. */
+  #isHot(hash: number, sizeBytes: number, costMs: number): boolean {
+    if (!this.#hot.counts(hash)) return false;
+    const counts = this.#counts;
+    counts.hotUses++;
+    counts.hotBytes += sizeBytes;
+    counts.hotCostMs += costMs;
     return true;
   }
 
-  #note(hash: number): void {
+  /** Lets one use stand for all of its turn; `true` if a period is over, and `maintain` due before the next request. */
+  #note(hash: number, sizeBytes: number, costMs: number): boolean {
+    const counts = this.#counts;
     this.#untilNoted = NOTED;
+    counts.uses += NOTED;
+    counts.bytes += NOTED * sizeBytes;
+    counts.costMs += NOTED * costMs;
     this.#hot.note(hash);
-    // Not at once: this may be the middle of a chain.
-    if (this.#hot.noted >= PERIOD / NOTED) this.#isDue = true;
+    return this.#hot.noted >= PERIOD / NOTED;
   }
 
   #endRequest(): void {
@@ -192,7 +189,6 @@ export class WhatIf implements UseListener {
 
   /** Looks after the sample and the hot keys, between two requests. */
   #maintain(): void {
-    this.#isDue = false;
     this.#replay();
     this.#periods++;
     if (this.#beforeWarmUp !== undefined && this.#periods >= this.#warmUntil) {
@@ -206,13 +202,22 @@ export class WhatIf implements UseListener {
     if (this.#periods % PERIODS_A_WINDOW !== 0 || !this.#sample.endWindow()) return;
     this.#resample(() => this.#sample.rise());
     // Newcomers of the sample are in none of the caches, though they would be; so they come in before anything is counted.
-    this.#beforeWarmUp ??= this.#counts.slice();
+    this.#beforeWarmUp ??= { ...this.#counts };
     this.#warmUntil = this.#periods + WARM_UP_PERIODS;
+  }
+
+  /**
+   * Of single entries the sample counts misses: a popular key that happens to be in it or not is no miss either way. Of chains it
+   * gives the share of hits: most blocks are used once, so misses would vary with every block that is in it or not.
+   */
+  #estimator(): Estimator {
+    return this.#isChained || this.#isWhole ? 'share of hits' : 'misses';
   }
 
   #resample(change: () => void): void {
     this.#settle();
     change();
+    this.#isWhole = false;
     const { rate, limit } = this.#sample;
     this.#limit = limit / 2;
     for (const shadow of this.#shadows) shadow.resample(rate, limit);
@@ -234,27 +239,38 @@ export class WhatIf implements UseListener {
   }
 }
 
-/**
- * Joins what the sample gave with what was counted. Hot keys are hits. Of the others the sample tells the misses, since a
- * popular key that happens to be in it, or not, is no miss either way; of chains the share of hits, since there most
- * keys are used once and popular ones are few (docs/what-if.md).
- */
+/** What was counted of all uses, from one of `NOTED` each, and use by use of the hot keys of chains. */
+interface Counts {
+  uses: number;
+  bytes: number;
+  costMs: number;
+  hotUses: number;
+  hotBytes: number;
+  hotCostMs: number;
+}
+
+function noCounts(): Counts {
+  return { uses: 0, bytes: 0, costMs: 0, hotUses: 0, hotBytes: 0, hotCostMs: 0 };
+}
+
+/** What the sample tells: its share of hits, or how many misses there are. */
+type Estimator = 'share of hits' | 'misses';
+
+/** Joins what the sample gave with what was counted; hot keys are hits. */
 function ratesOf(
-  exact: Float64Array,
+  { uses, bytes, costMs, hotUses, hotBytes, hotCostMs }: Counts,
   sampled: Readonly<ShadowTotals>,
-  isChained: boolean,
+  estimator: Estimator,
 ): Pick<WhatIfEstimate, 'hitRate' | 'byteHitRate' | 'costSavedRate'> {
-  const rate = (name: number, seen: number, found: number): number => {
-    const all = exact[name] ?? 0;
-    const hot = exact[name + HOT] ?? 0;
-    const cold = all - hot;
-    const hits = isChained ? found * (cold / Math.max(1, seen)) : Math.max(0, cold - (seen - found));
-    return (hot + hits) / all;
+  const rate = (all: number, hot: number, seen: number, found: number): number => {
+    if (estimator === 'misses') return Math.max(0, 1 - (seen - found) / all);
+    const share = found / seen;
+    return hot === 0 ? share : (hot + (all - hot) * share) / all;
   };
   return {
-    hitRate: rate(REFERENCES, sampled.references, sampled.hits),
-    byteHitRate: rate(BYTES, sampled.bytes, sampled.hitBytes),
-    costSavedRate: rate(COST, sampled.costMs, sampled.savedMs),
+    hitRate: rate(uses, hotUses, sampled.references, sampled.hits),
+    byteHitRate: rate(bytes, hotBytes, sampled.bytes, sampled.hitBytes),
+    costSavedRate: rate(costMs, hotCostMs, sampled.costMs, sampled.savedMs),
   };
 }
 
