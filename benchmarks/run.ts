@@ -5,9 +5,10 @@ import { concurrency } from './concurrency.ts';
 import { policies } from './policies.ts';
 import { resnet } from './resnet.ts';
 import { server } from './server.ts';
+import { whatif } from './whatif.ts';
 import type { Figures, Suite } from './suite.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server, policies];
+const suites: readonly Suite[] = [resnet, concurrency, server, policies, whatif];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 

@@ -98,11 +98,18 @@ export class WhatIf implements UseListener {
     this.#within = random.below(2 ** 32) | 1;
   }
 
+  /** All that most uses cost: a countdown, a hash and a comparison. */
+  wants(identity: number): boolean {
+    if (--this.#untilNoted === 0) return true;
+    return keyedHash(identity, this.#before, this.#within) >>> 1 < this.#limit;
+  }
+
   used(_key: string, identity: number, sizeBytes: number, costMs: number): void {
-    // All that most uses cost: a hash, a countdown and a comparison.
     const hash = keyedHash(identity, this.#before, this.#within);
-    if (--this.#untilNoted === 0 && this.#note(hash, sizeBytes, costMs)) this.#maintain();
-    if (hash >>> 1 < this.#limit) this.#sampled(hash, sizeBytes, costMs);
+    if (this.#untilNoted === 0 && this.#note(hash, sizeBytes, costMs)) this.#maintain();
+    if (hash >>> 1 >= this.#limit || this.#isHot(hash, sizeBytes, costMs)) return;
+    this.#batch.add(hash >>> 0, sizeBytes, costMs);
+    this.#endRequest();
   }
 
   usedChain(_keys: readonly string[], identities: ArrayLike<number>, sizeBytes: number, costMs: number): void {
@@ -144,13 +151,6 @@ export class WhatIf implements UseListener {
     if (this.#beforeWarmUp !== undefined) this.#beforeWarmUp = noCounts();
     this.#untilNoted = NOTED;
     this.#isWhole = this.#sample.rate === 1;
-  }
-
-  /** Takes in a use of a key of the sample that is no chain's. */
-  #sampled(hash: number, sizeBytes: number, costMs: number): void {
-    if (this.#isHot(hash, sizeBytes, costMs)) return;
-    this.#batch.add(hash >>> 0, sizeBytes, costMs);
-    this.#endRequest();
   }
 
   /** Whether a key is hot; counts it if so. */
