@@ -3,7 +3,7 @@ const MAY_IMPORT = {
   base: [],
   telemetry: ['base'],
   policies: ['base'],
-  simulator: ['base', 'policies'],
+  simulator: ['base', 'telemetry', 'policies'],
   cache: ['base', 'telemetry', 'policies'],
   engines: ['base', 'telemetry'],
   images: ['base'],
