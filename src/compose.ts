@@ -26,6 +26,7 @@ import type { ModelSettings } from './models/model-settings.ts';
 import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
 import { closeResident, Residency, type Resident } from './models/residency.ts';
 import { createPolicy, type PolicyName } from './policies/registry.ts';
+import type { UseListener } from './telemetry/use-listener.ts';
 
 /** Settings of one partition. */
 export interface PartitionOptions {
@@ -55,6 +56,8 @@ export interface InferenceCacheOptions {
   readonly debug?: boolean;
   /** Further engines, asked before the built-in ones. */
   readonly engines?: readonly Engine[];
+  /** Who is told of every use of a partition; nobody if left out. */
+  readonly listen?: (partition: 'models' | 'results') => UseListener | undefined;
   /** Where time comes from; for tests. */
   readonly clock?: Clock;
 }
@@ -101,8 +104,8 @@ const POISON = 0xdb;
  * @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, `ERR_INFERKV_POLICY_UNKNOWN`
  */
 export function createInferenceCache(options: InferenceCacheOptions = {}): InferenceCache {
-  const { clock = systemClock, engines = [], ...rest } = options;
-  return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine()], clock);
+  const { clock = systemClock, engines = [], listen, ...rest } = options;
+  return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine()], clock, listen);
 }
 
 class ComposedCache implements InferenceCache {
@@ -115,13 +118,19 @@ class ComposedCache implements InferenceCache {
   readonly #parts: CachedModelParts;
   #closed = false;
 
-  constructor(options: CheckedOptions, engines: readonly Engine[], clock: Clock) {
+  constructor(
+    options: CheckedOptions,
+    engines: readonly Engine[],
+    clock: Clock,
+    listen: InferenceCacheOptions['listen'],
+  ) {
     const debug = options.debug ?? process.env['INFERKV_DEBUG'] === '1';
     const { models = {}, results = {} } = options.partitions ?? {};
     const seed = options.seed ?? 1;
     this.#models = new HeapPartition<Resident>({
       ...partitionBasics('models', models, { budgetBytes: '40%', policy: 'gdsf' }, clock, seed),
       free: closeResident,
+      listener: listen?.('models'),
     });
     this.#results = new HeapPartition<Tensors>({
       ...partitionBasics('results', results, { budgetBytes: '10%', policy: 'lru' }, clock, seed),
@@ -130,6 +139,7 @@ class ComposedCache implements InferenceCache {
         maxEntryBytes: bytesOfSetting('partitions.results.maxEntryBytes', results.maxEntryBytes),
       }),
       ...(debug && { free: poison }),
+      listener: listen?.('results'),
     });
     this.#resultCache = new ResultCache(this.#results, clock);
     this.#artifacts = createArtifactReader({

@@ -3,6 +3,7 @@ import { InferkvError } from '../base/errors.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { Departure, Policy, PolicyContext, PolicyFactory } from '../policies/policy.ts';
+import type { UseListener } from '../telemetry/use-listener.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { HeapLease, type Holding } from './holding.ts';
 import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats } from './partition.ts';
@@ -21,6 +22,8 @@ export interface HeapPartitionOptions<V> {
   readonly ttlMs?: number;
   /** Frees what a value holds on to, once it has left and nobody leases it; its bytes come back when this is done. */
   readonly free?: (value: V) => void | Promise<void>;
+  /** Is told of every use. */
+  readonly listener?: UseListener | undefined;
 }
 
 /** Bytes an entry takes besides its value: its record, its key, its place in the index and in the policy. */
@@ -92,6 +95,7 @@ export class HeapPartition<V> implements Partition<V> {
   set(key: Key, value: V, facts: EntryFacts): boolean {
     const chargedBytes = facts.sizeBytes + ENTRY_OVERHEAD_BYTES;
     const holding = this.#holdingOf(key, value, facts, chargedBytes);
+    this.#tell(holding, chargedBytes, false);
     const kept = this.#mayHold(key, chargedBytes) && this.#admit(holding);
     if (!kept) {
       this.#counts.refusals++;
@@ -200,7 +204,15 @@ export class HeapPartition<V> implements Partition<V> {
     this.#policy.touch(holding.slot);
     this.#counts.hits++;
     this.#counts.savedMs += holding.costMs;
+    this.#tell(holding, holding.chargedBytes, true);
     return holding;
+  }
+
+  #tell({ key, costMs }: Holding<V>, chargedBytes: number, isHit: boolean): void {
+    const { listener } = this.#options;
+    if (listener === undefined) return;
+    const identity = fingerprint(key) | 0;
+    if (listener.wants(identity)) listener.used(key, identity, chargedBytes, costMs, isHit);
   }
 
   async #load(
@@ -221,16 +233,17 @@ export class HeapPartition<V> implements Partition<V> {
       throw error;
     }
     const facts: EntryFacts = { ...loaded, costMs: loaded.costMs ?? clock.now() - start };
-    return () => this.#landing(this.#land(key, loaded, facts, reserved));
+    return () => this.#landing(this.#land(key, loaded, facts, reserved), facts.sizeBytes + ENTRY_OVERHEAD_BYTES);
   }
 
-  #landing(holding: Holding<V>): Landing<Fetched<V>> {
+  #landing(holding: Holding<V>, bytes: number): Landing<Fetched<V>> {
     let status: 'miss' | 'joined' = 'miss';
     return {
       share: () => {
         const shared = { lease: this.#leaseOf(holding), status, tier: undefined };
         // The first waiter is the one that started the load, if it is still there.
         status = 'joined';
+        this.#tell(holding, bytes, false);
         return shared;
       },
       done: () => {
