@@ -8,6 +8,7 @@ import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
 import { keysCommand } from './keys.ts';
 import { modelsCommand } from './models.ts';
+import { recordCommand } from './record.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
 import { simulateCommand } from './simulate.ts';
@@ -25,6 +26,7 @@ for (const command of [
   modelsCommand(),
   configCommand(),
   keysCommand(),
+  recordCommand(),
   simulateCommand(),
   demoCommand(),
 ]) {
