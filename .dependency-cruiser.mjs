@@ -3,7 +3,7 @@ const MAY_IMPORT = {
   base: [],
   telemetry: ['base'],
   policies: ['base'],
-  simulator: ['base', 'policies'],
+  simulator: ['base', 'telemetry', 'policies'],
   stores: ['base', 'telemetry'],
   cache: ['base', 'telemetry', 'policies', 'stores'],
   engines: ['base', 'telemetry'],

@@ -8,8 +8,9 @@ import { resnet } from './resnet/suite.ts';
 import { server } from './server.ts';
 import { shared } from './shared.ts';
 import type { Figures, Suite } from './suite.ts';
+import { whatif } from './whatif.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server, core, policies, shared];
+const suites: readonly Suite[] = [resnet, concurrency, server, core, policies, shared, whatif];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 

@@ -16,6 +16,7 @@ import { PARTITION_NAMES, partitionSettings, type PartitionName, type PartitionS
 import type { CheckedOptions } from './config/schema.ts';
 import { nameTag, tenantTag } from './inference/result-cache.ts';
 import { closeResident, type Resident } from './models/residency.ts';
+import type { UseListener } from './telemetry/use-listener.ts';
 import { createAdmission, createPolicy, type AdmissionName, type PolicyName } from './policies/registry.ts';
 
 /** Settings of one partition. Its budget is hard, and no other partition's entries ever make room for its own. */
@@ -58,6 +59,9 @@ type AnyPartition = Pick<
   'close' | 'delete' | 'explain' | 'invalidateTag' | 'stats' | 'tagStats' | 'tenantStats'
 >;
 
+/** Says who is told of every use of a partition. */
+type Listen = (partition: 'models' | 'results') => UseListener | undefined;
+
 const POISON = 0xdb;
 
 /** All partitions of a cache. Nothing fills `parameters`, `activations` and `attention` yet; their room is set aside. */
@@ -66,7 +70,7 @@ export class Partitions {
   readonly results: HeapPartition<Tensors> | SharedPartition<Tensors>;
   readonly #byName: Readonly<Record<PartitionName, AnyPartition>>;
 
-  constructor(options: CheckedOptions, clock: Clock) {
+  constructor(options: CheckedOptions, clock: Clock, listen?: Listen) {
     const settings = partitionSettings(options);
     const seed = options.seed ?? 1;
     const heap = (name: PartitionName): HeapPartition<unknown> =>
@@ -74,8 +78,10 @@ export class Partitions {
     this.models = new HeapPartition<Resident>({
       ...partitionOptions(settings.models, clock, seed),
       free: closeResident,
+      listener: listen?.('models'),
     });
-    this.results = resultsOf(options, partitionOptions(settings.results, clock, seed));
+    const listener = listen?.('results');
+    this.results = resultsOf(options, { ...partitionOptions(settings.results, clock, seed), listener });
     this.#byName = {
       models: this.models,
       parameters: heap('parameters'),

@@ -31,6 +31,7 @@ import { Catalog } from './models/catalog.ts';
 import type { ModelSettings } from './models/model-settings.ts';
 import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
 import { Residency } from './models/residency.ts';
+import type { UseListener } from './telemetry/use-listener.ts';
 
 /** What `createInferenceCache` takes. */
 export interface InferenceCacheOptions {
@@ -63,6 +64,8 @@ export interface InferenceCacheOptions {
   readonly debug?: boolean;
   /** Further engines, asked before the built-in ones. */
   readonly engines?: readonly Engine[];
+  /** Who is told of every use of a partition; nobody if left out. */
+  readonly listen?: (partition: 'models' | 'results') => UseListener | undefined;
   /** Where time comes from; for tests. */
   readonly clock?: Clock;
 }
@@ -121,8 +124,8 @@ const DEFAULT_RECHECK_MS = 1000;
  * @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, `ERR_INFERKV_POLICY_UNKNOWN`
  */
 export function createInferenceCache(options: InferenceCacheOptions = {}): InferenceCache {
-  const { clock = systemClock, engines = [], ...rest } = options;
-  return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine(), new TorchScriptEngine()], clock);
+  const { clock = systemClock, engines = [], listen, ...rest } = options;
+  return new ComposedCache(checkOptions(rest), [...engines, new OnnxEngine(), new TorchScriptEngine()], clock, listen);
 }
 
 class ComposedCache implements InferenceCache {
@@ -134,8 +137,13 @@ class ComposedCache implements InferenceCache {
   readonly #parts: CachedModelParts;
   #closed = false;
 
-  constructor(options: CheckedOptions, engines: readonly Engine[], clock: Clock) {
-    this.#partitions = new Partitions(options, clock);
+  constructor(
+    options: CheckedOptions,
+    engines: readonly Engine[],
+    clock: Clock,
+    listen: InferenceCacheOptions['listen'],
+  ) {
+    this.#partitions = new Partitions(options, clock, listen);
     const { models, results } = this.#partitions;
     this.#resultCache = new ResultCache(results, clock);
     this.#artifacts = createArtifactReader({

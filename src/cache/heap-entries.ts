@@ -11,6 +11,7 @@ import { Expiry, type ExpiringEntries } from './expiry.ts';
 import type { PresentEntry } from './explanation.ts';
 import { FreeQueue } from './free-queue.ts';
 import type { HeapPartitionOptions } from './heap-options.ts';
+import type { UseListener } from '../telemetry/use-listener.ts';
 import type { Holding } from './holding.ts';
 import { identityOf, KeyIndex } from './key-index.ts';
 import type { EntryFacts, Key } from './partition.ts';
@@ -47,6 +48,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   readonly #maxEntryBytes: number;
   readonly #ttlMs: number;
   readonly #isWatched: boolean;
+  readonly #listener: UseListener | undefined;
   isClosed = false;
   hits = 0;
   misses = 0;
@@ -57,6 +59,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   constructor(options: HeapPartitionOptions<V>) {
     const { budgetBytes, clock, ttlMs, maxEntryBytes } = options;
     this.#options = options;
+    this.#listener = options.listener;
     this.#ttlMs = ttlMs ?? Number.POSITIVE_INFINITY;
     this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
     this.time = new CoarseClock(clock);
@@ -70,6 +73,14 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.#admission = options.admission?.({ entries: () => this.index.size });
     this.tenants = new Tenants(options, (quotaBytes) => this.#seatOf(Math.min(quotaBytes, budgetBytes)));
     this.#isWatched = this.#admission !== undefined || this.tenants.haveQuotas;
+  }
+
+  /** Tells whoever listens of a use. */
+  tell(key: Key, chargedBytes: number, costMs: number, isHit: boolean): void {
+    const listener = this.#listener;
+    if (listener === undefined) return;
+    const identity = identityOf(key) | 0;
+    if (listener.wants(identity)) listener.used(key, identity, chargedBytes, costMs, isHit);
   }
 
   /** The slot of a key, counted as a use of its entry; -1 if it does not lie here or has expired. */
@@ -86,6 +97,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     uses[slot] = (uses[slot] as number) + 1;
     this.hits++;
     this.seat.touch(slot);
+    if (this.#listener !== undefined) this.tell(key, this.table.chargedBytes(slot), this.table.costMs(slot), true);
     return slot;
   }
 

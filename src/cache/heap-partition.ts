@@ -63,6 +63,7 @@ export class HeapPartition<V> implements Partition<V> {
     const entries = this.#entries;
     entries.seat.assertIdle();
     const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
+    entries.tell(key, chargedBytes, facts.costMs, false);
     const verdict = entries.claim(key, facts, chargedBytes);
     if (verdict === ADMITTED) {
       entries.enter(key, value, facts, chargedBytes);
@@ -210,16 +211,18 @@ export class HeapPartition<V> implements Partition<V> {
       throw error;
     }
     const { value, keep = true } = loaded;
-    return () => this.#landing(this.#land(key, value, keep, facts, reserved));
+    const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
+    return () => this.#landing(key, this.#land(key, value, keep, facts, reserved), chargedBytes);
   }
 
-  #landing(holding: Holding<V>): Landing<Fetched<V>> {
+  #landing(key: Key, holding: Holding<V>, chargedBytes: number): Landing<Fetched<V>> {
     let status: 'miss' | 'joined' = 'miss';
     return {
       share: () => {
         const shared = { lease: this.#leaseOf(holding), status, tier: undefined };
         // The first waiter is the one that started the load, if it is still there.
         status = 'joined';
+        this.#entries.tell(key, chargedBytes, holding.costMs, false);
         return shared;
       },
       done: () => {

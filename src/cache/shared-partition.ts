@@ -8,6 +8,7 @@ import { digestOfKey, hexOf } from './entry-digest.ts';
 import { checkFacts, checkLimits, checkSize } from './entry-facts.ts';
 import { sealEnvelope } from './envelope.ts';
 import type { Explanation } from './explanation.ts';
+import { identityOf } from './key-index.ts';
 import { HeapLease, type Holding } from './holding.ts';
 import type {
   Draft,
@@ -67,6 +68,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     const slot = this.#entries.use(digestOfKey(key));
     if (slot < 0) return undefined;
     const holding = this.#entries.holdingOf(slot);
+    this.#tell(key, holding, true);
     // In this thread nothing of it is used again before the next call.
     if (holding.leases === 0) this.#entries.letGo(holding);
     return holding.value;
@@ -74,7 +76,10 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
 
   lease(key: Key): Lease<V> | undefined {
     const slot = this.#entries.use(digestOfKey(key));
-    return slot < 0 ? undefined : this.#leaseOf(this.#entries.holdingOf(slot));
+    if (slot < 0) return undefined;
+    const holding = this.#entries.holdingOf(slot);
+    this.#tell(key, holding, true);
+    return this.#leaseOf(holding);
   }
 
   async fetch(
@@ -91,6 +96,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     );
     const { holding, status, tier } = share;
     const lease = this.#leaseOf(holding);
+    this.#tell(key, holding, status === 'hit');
     this.unshare(share);
     return { lease, status, tier };
   }
@@ -365,6 +371,14 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
         if (holding.leases === 0) this.#entries.letGo(holding);
       },
     };
+  }
+
+  /** Tells whoever listens of a use by this thread. */
+  #tell(key: Key, { chargedBytes, costMs }: Holding<V>, isHit: boolean): void {
+    const { listener } = this.#options;
+    if (listener === undefined) return;
+    const identity = identityOf(key) | 0;
+    if (listener.wants(identity)) listener.used(key, identity, chargedBytes, costMs, isHit);
   }
 
   #leaseOf(holding: Holding<V>): Lease<V> {

@@ -9,6 +9,7 @@ import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
 import { keysCommand } from './keys.ts';
 import { modelsCommand } from './models.ts';
+import { recordCommand } from './record.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
 import { simulateCommand } from './simulate.ts';
@@ -26,6 +27,7 @@ const commands = [
   modelsCommand(),
   configCommand(),
   keysCommand(),
+  recordCommand(),
   simulateCommand(),
   demoCommand(),
   buildTorchCommand(),

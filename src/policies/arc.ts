@@ -20,6 +20,8 @@ class Arc implements Policy {
   readonly #length = new Int32Array(2);
   /** Bytes that the list of those used once should have. */
   #targetBytes = 0;
+  /** The budget that the target is part of. */
+  #budgetBytes = 0;
 
   constructor(context: PolicyContext) {
     this.#context = context;
@@ -63,10 +65,19 @@ class Arc implements Policy {
   }
 
   victim(): number {
+    this.#followBudget();
     const onceBytes = this.#bytes[ONCE] ?? 0;
     const list = onceBytes > 0 && onceBytes > this.#targetBytes ? ONCE : OFTEN;
     const victim = this.#oldestOf(list);
     return victim >= 0 ? victim : this.#oldestOf(OFTEN - list);
+  }
+
+  /** Keeps the target's share of a budget that changed. */
+  #followBudget(): void {
+    const { budgetBytes } = this.#context;
+    if (budgetBytes === this.#budgetBytes) return;
+    if (this.#budgetBytes > 0) this.#targetBytes *= budgetBytes / this.#budgetBytes;
+    this.#budgetBytes = budgetBytes;
   }
 
   #oldestOf(list: number): number {

@@ -17,7 +17,7 @@ export interface PolicyContext {
   now(): number;
   /** A number in [0, 1) from the partition's seed. */
   random(): number;
-  /** The partition's budget in bytes. */
+  /** The partition's budget in bytes; it may change between calls. */
   readonly budgetBytes: number;
 }
 

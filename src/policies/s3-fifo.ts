@@ -15,8 +15,6 @@ const USES_TO_STAY = 2;
 class S3Fifo implements Policy {
   readonly name = 's3-fifo';
   readonly #context: PolicyContext;
-  readonly #smallBytes: number;
-  readonly #ghostBytes: number;
   readonly #lists = new SlotLists(2);
   readonly #ghosts = new Ghosts();
   #uses = new Uint8Array(this.#lists.capacity);
@@ -29,8 +27,6 @@ class S3Fifo implements Policy {
 
   constructor(context: PolicyContext) {
     this.#context = context;
-    this.#smallBytes = context.budgetBytes * SMALL_SHARE;
-    this.#ghostBytes = context.budgetBytes - this.#smallBytes;
   }
 
   insert(slot: number): void {
@@ -58,12 +54,14 @@ class S3Fifo implements Policy {
     if (slot === this.#named) this.#named = -1;
     if (list === MAIN || why === 'removed') return;
     this.#ghosts.remember(this.#context.identity(slot), this.#size[slot] ?? 0);
-    this.#ghosts.trim(this.#lists.capacity, this.#ghostBytes);
+    const { budgetBytes } = this.#context;
+    this.#ghosts.trim(this.#lists.capacity, budgetBytes - budgetBytes * SMALL_SHARE);
   }
 
   victim(): number {
     if (this.#named >= 0 && this.#mayGo(this.#named)) return this.#named;
-    const fromSmall = (this.#bytes[SMALL] ?? 0) >= this.#smallBytes || this.#length[MAIN] === 0;
+    const smallBytes = this.#context.budgetBytes * SMALL_SHARE;
+    const fromSmall = (this.#bytes[SMALL] ?? 0) >= smallBytes || this.#length[MAIN] === 0;
     this.#named = fromSmall ? -1 : this.#mainVictim();
     if (this.#named < 0) this.#named = this.#smallVictim();
     // Also where it was looked through before: all of the small queue may have gone over to it.

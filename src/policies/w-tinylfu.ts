@@ -22,6 +22,8 @@ class WTinyLfu implements Policy {
   #size = new Float64Array(this.#lists.capacity);
   readonly #bytes = new Float64Array(3);
   readonly #length = new Int32Array(3);
+  /** The budget that the targets below are shares of. */
+  #budgetBytes = 0;
   #windowBytes = 0;
   #protectedBytes = 0;
 
@@ -83,14 +85,17 @@ class WTinyLfu implements Policy {
     this.#sketch.count(identity);
     const bytes = (this.#bytes[WINDOW] ?? 0) + (this.#bytes[PROBATION] ?? 0) + (this.#bytes[PROTECTED] ?? 0);
     // While it fills, the hit rate says nothing of the window.
-    if (2 * bytes < this.#context.budgetBytes) return;
+    const { budgetBytes } = this.#context;
+    if (budgetBytes !== this.#budgetBytes) this.#retarget();
+    if (2 * bytes < budgetBytes) return;
     const entries = (this.#length[WINDOW] ?? 0) + (this.#length[PROBATION] ?? 0) + (this.#length[PROTECTED] ?? 0);
     if (this.#climber.sees(isHit, entries)) this.#retarget();
   }
 
   #retarget(): void {
-    this.#windowBytes = this.#context.budgetBytes * this.#climber.share;
-    this.#protectedBytes = (this.#context.budgetBytes - this.#windowBytes) * PROTECTED_SHARE;
+    this.#budgetBytes = this.#context.budgetBytes;
+    this.#windowBytes = this.#budgetBytes * this.#climber.share;
+    this.#protectedBytes = (this.#budgetBytes - this.#windowBytes) * PROTECTED_SHARE;
   }
 
   #oldestOf(list: number): number {

@@ -28,6 +28,8 @@ export interface TraceFormat {
   readonly summary: string;
   /** Bytes of a record where there are no lines. */
   readonly recordBytes?: number;
+  /** `true` if a last line without its end may be half a record, as whoever wrote it was interrupted; it is passed over. */
+  readonly endsAnywhere?: boolean;
   /** `true` if a file that starts with this line is likely of this format. */
   looksLike(firstLine: string): boolean;
   parser(batch: RequestBatch, options: ParserOptions): TraceParser;

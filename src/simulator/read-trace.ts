@@ -1,4 +1,4 @@
-import { InferkvError } from '../base/errors.ts';
+import { InferkvError, isInferkvError } from '../base/errors.ts';
 import { formatBytes } from '../base/bytes.ts';
 import { TraceFault, type ParserOptions, type TraceFormat, type TraceParser } from './format.ts';
 import { formatOf } from './formats.ts';
@@ -75,11 +75,20 @@ class RecordReader {
       if (this.#format?.recordBytes !== undefined) {
         throw this.#fault(`it ends in the middle of a record (${rest.length} of ${this.#format.recordBytes} bytes)`);
       }
-      this.#read(rest, 0, rest.length);
+      this.#readLast(rest);
     }
     this.#flush();
     if (this.#format !== undefined && this.#records > 0) return this.#format;
     throw new InferkvError('ERR_INFERKV_TRACE_INVALID', `${this.#path}: it is empty.`, { key: this.#path });
+  }
+
+  /** Reads a last line that has no end, which in some formats may be half a record. */
+  #readLast(rest: Buffer): void {
+    try {
+      this.#read(rest, 0, rest.length);
+    } catch (error) {
+      if (this.#format?.endsAnywhere !== true || !isInferkvError(error, 'ERR_INFERKV_TRACE_INVALID')) throw error;
+    }
   }
 
   #recognise(chunk: Buffer): TraceParser {

@@ -40,7 +40,7 @@ export interface ReplayCacheOptions {
  * Memory follows the entries that fit the budget, not the trace: ids lie in an open hash table beside the slots.
  */
 export class ReplayCache implements PolicyContext, AdmissionContext {
-  readonly budgetBytes: number;
+  #budgetBytes: number;
   readonly #unitSizes: boolean;
   readonly #policy: Policy;
   readonly #admission: Admission | undefined;
@@ -64,11 +64,15 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
   #savedMs = 0;
 
   constructor(options: ReplayCacheOptions) {
-    this.budgetBytes = options.budget;
+    this.#budgetBytes = options.budget;
     this.#unitSizes = options.unitSizes;
     this.#random = createRandom(options.seed);
     this.#policy = options.policy(this);
     this.#admission = options.admission?.(this);
+  }
+
+  get budgetBytes(): number {
+    return this.#budgetBytes;
   }
 
   sizeBytes(slot: number): number {
@@ -132,6 +136,18 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
     this.#references += batch.length;
   }
 
+  /** Another budget from now on; what no longer fits is evicted. */
+  setBudget(budget: number): void {
+    this.#budgetBytes = budget;
+    this.#evictUntil(budget);
+  }
+
+  /** Lets go of every entry whose id is not below that. */
+  keepBelow(limit: number): void {
+    const slots = this.#table.filter((held) => held > 0 && (this.#ids[held - 1] ?? 0) >= limit);
+    for (const held of slots) this.#leave(held - 1, 'removed');
+  }
+
   /** Counts what of a chain could be used: the longest run from its start that lies here. */
   #countRun(batch: RequestBatch, from: number, to: number): void {
     for (let at = from; at < to; at++) {
@@ -175,10 +191,10 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
   }
 
   #insert(id: number, hash: number, size: number, costMs: number): void {
-    if (size > this.budgetBytes) return;
-    if (this.#used + size > this.budgetBytes) {
+    if (size > this.#budgetBytes) return;
+    if (this.#used + size > this.#budgetBytes) {
       if (this.#admission !== undefined && !this.#isAdmitted(this.#admission, hash, size, costMs)) return;
-      this.#evictUntil(this.budgetBytes - size);
+      this.#evictUntil(this.#budgetBytes - size);
     }
     const slot = this.#free > 0 ? (this.#freeSlots[--this.#free] ?? 0) : this.#slots++;
     if (slot === this.#ids.length) this.#grow();
@@ -206,14 +222,14 @@ export class ReplayCache implements PolicyContext, AdmissionContext {
 
   /** What is found with another size has been made anew; others make room for it. */
   #resize(slot: number, size: number): void {
-    if (size > this.budgetBytes) {
+    if (size > this.#budgetBytes) {
       this.#leave(slot, 'removed');
       return;
     }
     this.#used += size - (this.#sizes[slot] ?? 0);
     this.#sizes[slot] = size;
     this.#policy.update(slot);
-    this.#evictUntil(this.budgetBytes);
+    this.#evictUntil(this.#budgetBytes);
   }
 
   #evictUntil(used: number): void {

@@ -52,6 +52,17 @@ describe('the benchmarks', () => {
     }
   });
 
+  it('hold the what-if against full replays, and tell what it costs', () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'whatif', '--quick', '--json'], {
+      encoding: 'utf8',
+    });
+    assert.equal(status, 0, stderr);
+    const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
+    assert.ok(Number.isFinite(figures['whatif_throughput_cost']));
+    // Errors follow from seeds, so they are the same on every machine.
+    if (sharedTrace('mooncake').skip === false) assert.ok((figures['whatif_error_p95'] ?? 100) <= 3);
+  });
+
   it('say which there are when asked for another', () => {
     for (const args of [[], ['nothing'], ['resnet', 'concurrency']]) {
       const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { encoding: 'utf8' });

@@ -109,11 +109,12 @@ function idOf(id: unknown): number {
  * ```
  *
  * `t` milliseconds since the start, `p` the partition, `id` what was asked for (a list is a chain of blocks, from its root
- * on), `b` bytes and `ms` milliseconds of each entry. Readers pass over names they do not know.
+ * on), `b` bytes and `ms` milliseconds of each entry. Readers pass over names they do not know, and over a last line that was cut.
  */
 export const recorded: TraceFormat = {
   name: 'inferkv',
   summary: 'what inferkv records of its own traffic: JSON lines',
+  endsAnywhere: true,
   looksLike: (first) => first.trimStart().startsWith('{') && first.includes('"inferkv-trace"'),
   parser: (batch, options) => new RecordedParser(batch, options),
 };
