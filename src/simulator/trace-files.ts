@@ -30,11 +30,7 @@ export class TraceFiles {
   #fileBytes = 0;
   #writtenBytes = 0;
 
-  private constructor({
-    folder,
-    maxFileBytes = DEFAULT_FILE_BYTES,
-    maxFiles = DEFAULT_FILES,
-  }: TraceFilesOptions) {
+  private constructor({ folder, maxFileBytes = DEFAULT_FILE_BYTES, maxFiles = DEFAULT_FILES }: TraceFilesOptions) {
     this.#folder = folder;
     this.#maxFileBytes = maxFileBytes;
     this.#maxFiles = maxFiles;

@@ -86,7 +86,11 @@ describe('the what-if', () => {
       turns.set(conversation, length % 40);
       return [0xffff, ...Array.from({ length }, (_, at) => conversation * 100 + at)];
     });
-    const whatIf = whatIfOf(requests, { budgets: [3000, 8000], policies: ['lru', 'arc', 'sieve'], minTrackedKeys: 1000 });
+    const whatIf = whatIfOf(requests, {
+      budgets: [3000, 8000],
+      policies: ['lru', 'arc', 'sieve'],
+      minTrackedKeys: 1000,
+    });
     for (const { policy, budgetBytes, hitRate, rate } of whatIf.estimates()) {
       const full = fullReplay(requests, policy, budgetBytes);
       const error = 100 * (hitRate - full.hits / full.references);
