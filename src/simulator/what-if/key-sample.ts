@@ -22,10 +22,9 @@ export interface FedCaches {
  * that nobody can choose keys that fall into a sample.
  */
 export function keyedHash(identity: number, before: number, within: number): number {
-  let hash = Math.imul(identity ^ before, 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 15), within);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return hash ^ (hash >>> 16);
+  const hash = Math.imul(identity ^ before, within);
+  // What decides is the highest bits, and they depend on all of these.
+  return Math.imul(hash ^ (hash >>> 15), 0xc2b2ae35);
 }
 
 /**

@@ -7,14 +7,14 @@ import { keyedHash, KeySample, type FedCaches } from './key-sample.ts';
 import { ShadowCache, type ShadowTotals } from './shadow-cache.ts';
 
 /** References of the sample that the shadows take at one time. */
-const BATCH = 256;
+const BATCH = 1024;
 const DEFAULT_TRACKED_KEYS = 2000;
 const LEAST_TRACKED_KEYS = 100;
 const MOST_SHADOWS = 64;
 /** Entries that the smallest shadow holds at least, if it is full. */
 const FEWEST_ENTRIES = 128;
 /** One of so many references is noted as a candidate for a hot key. */
-const NOTED = 16;
+const NOTED = 32;
 /** References between two looks at the hot keys; a multiple of `NOTED`. */
 const PERIOD = 1 << 14;
 /** Periods after which what was not used any more is no longer tracked: a million references. */
@@ -53,7 +53,7 @@ export interface WhatIfEstimate {
  * Caches of other sizes and policies in miniature, which see a sample of the keys of running traffic.
  *
  * ```
- *   use -> keyed hash -> below the limit?   batch of 256 -> every shadow (share of the keys = share of the budget)
+ *   use -> keyed hash -> below the limit?   batch of 1,024 -> every shadow (share of the keys = share of the budget)
  *                     -> hot?               a hit, counted apart
  *                     -> otherwise          counted
  * ```
