@@ -27,7 +27,7 @@ const MAY_IMPORT = {
     'server',
     'simulator',
   ],
-  'compose-partitions.ts': ['base', 'config', 'policies', 'cache', 'models', 'inference'],
+  'compose-partitions.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'models', 'inference'],
   'compose.ts': [
     'base',
     'telemetry',

@@ -5,4 +5,4 @@ export { boundText, htmlOf } from './reports/html.ts';
 export { metricsOf, summaryOf } from './reports/metrics.ts';
 export { tablesOf } from './reports/table.ts';
 export { simulate, type BudgetUnit, type Simulation } from './simulate.ts';
-export { TraceRecorder, type RecordingStats } from './trace-recorder.ts';
+export { TraceRecorder } from './trace-recorder.ts';
