@@ -36,6 +36,8 @@ export type {
   TensorSpec,
 } from './engines/engine.ts';
 export { OnnxEngine } from './engines/onnx/engine.ts';
+export { TorchScriptEngine } from './engines/torchscript/engine.ts';
+export type { UseListener } from './telemetry/use-listener.ts';
 export type {
   EntryFacts,
   Fetched,
