@@ -33,7 +33,8 @@ export function measureWaste(puts: number): Waste {
     facts = slots;
     const policy = policyOf('lru')(slots);
     return {
-      ...policy,
+      touch: (slot) => policy.touch(slot),
+      victim: () => policy.victim(),
       insert(slot) {
         asked.set(slot, incomingBytes);
         askedBytes += incomingBytes;
