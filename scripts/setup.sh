@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 # onnxruntime-node's library is C++ and links the system's runtime; the commands that the server prints are for curl.
 # TorchScript models run on libtorch, by an addon that g++ builds; python's torch makes the models that the tests run.
-# Without openblas libtorch would multiply by the reference BLAS, twenty times slower.
-packages="libstdc++6 curl g++ libtorch-dev libopenblas0-pthread python3-torch python3-torchvision"
+# Traces come packed by xz. Without openblas libtorch would multiply by the reference BLAS, twenty times slower.
+packages="libstdc++6 curl xz-utils g++ libtorch-dev libopenblas0-pthread python3-torch python3-torchvision"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then
