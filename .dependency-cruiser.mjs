@@ -46,6 +46,7 @@ const MAY_IMPORT = {
     'compose.ts',
     'compose-partitions.ts',
     'policies',
+    'simulator',
     'cache',
     'engines',
     'models',

@@ -38,6 +38,7 @@ export type {
 export { OnnxEngine } from './engines/onnx/engine.ts';
 export { TorchScriptEngine } from './engines/torchscript/engine.ts';
 export type { UseListener } from './telemetry/use-listener.ts';
+export { createWhatIf, type WhatIf, type WhatIfEstimate, type WhatIfOptions } from './simulator/what-if/what-if.ts';
 export type {
   EntryFacts,
   Fetched,
