@@ -211,7 +211,7 @@ function compare(work: Work, loop: Loop, ttlMs: number | undefined, rounds: numb
 
 /**
  * Calls a loop for few operations at a time, as a service calls: one that runs once for all is compiled while it runs, and
- * whether what it calls is ever compiled for itself is then a matter of luck (seen to change a result by half).
+ * whether what it calls is ever compiled for itself is then a matter of luck.
  */
 function inPieces(library: Library<object>, loop: Loop, cache: object, work: Work, from: number, to: number): number {
   let hits = 0;

@@ -34,9 +34,23 @@ export interface Lease<V> extends Disposable {
   release(): void;
 }
 
+/** Memory of the partition's own in the form of a value, to be filled by a load: what it gives back need not be copied then. */
+export interface Draft<V> {
+  /** Holds whatever lay there before, and is the load's until it ends. */
+  readonly value: V;
+}
+
+/** Makes a draft of a value whose length and form are known; `undefined` where there is no room, or where values are not kept as bytes. */
+export type MakeDraft<V> = (form: {
+  readonly lengthBytes: number;
+  readonly metadata: Uint8Array;
+}) => Draft<V> | undefined;
+
 /** What `load` of `fetch` gives back. */
 export interface Loaded<V> extends Omit<EntryFacts, 'costMs'> {
   readonly value: V;
+  /** The draft that was filled, if `value` is just that. */
+  readonly draft?: Draft<V> | undefined;
   /** Measured around the call of `load` if left out. */
   readonly costMs?: number;
   /** `false` serves the value to those who wait for it, and does not keep it. */
@@ -106,7 +120,11 @@ export interface Partition<V> extends AsyncDisposable {
   /** A hold on the value if it lies here. */
   lease(key: Key): Lease<V> | undefined;
   /** The value, loaded by `load` if it does not lie here. */
-  fetch(key: Key, load: (signal: AbortSignal) => Promise<Loaded<V>>, options?: FetchOptions): Promise<Fetched<V>>;
+  fetch(
+    key: Key,
+    load: (signal: AbortSignal, makeDraft?: MakeDraft<V>) => Promise<Loaded<V>>,
+    options?: FetchOptions,
+  ): Promise<Fetched<V>>;
   /**
    * Puts a value in, which belongs to the partition from then on; `false` if it was not kept.
    *

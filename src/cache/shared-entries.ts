@@ -74,9 +74,10 @@ export class SharedEntries<V> {
    * Writes a value into shared memory, evicting others for it; whatever lay under its key is out of date and leaves.
    *
    * @param slab memory that was set aside for it; taken over
+   * @param onRefused called where it is not kept, before the slab goes
    * @returns its slot; -1 if it was not kept, and then it is noted why
    */
-  keep(value: Keepable, slab?: OwnerSlab): number {
+  keep(value: Keepable, slab?: OwnerSlab, onRefused?: () => void): number {
     this.books.seat.assertIdle();
     const { digest, encoded, sealed, costMs, ttlMs = this.#options.ttlMs, tenant } = value;
     const { lengthBytes } = encoded;
@@ -85,14 +86,18 @@ export class SharedEntries<V> {
     const account = tenant === undefined ? undefined : this.books.tenants.of(tenant);
     try {
       const verdict = this.#verdict(value, chargedBytes, account, slab);
-      if (sealed === undefined || verdict >= 0) return this.#refuse(value, verdict, chargedBytes, account);
+      if (sealed === undefined || verdict >= 0) {
+        onRefused?.();
+        return this.#refuse(value, verdict, chargedBytes, account);
+      }
       const facts = { costMs, metadata: sealed, ...(ttlMs !== undefined && { ttlMs }) };
       if (slab?.fits(lengthBytes, sealed.length) === true) {
         encoded.write(slab.bytes.subarray(0, lengthBytes));
         this.store.sweep(2);
-        return slab.commit(digest, facts, lengthBytes)
-          ? this.books.lastArrival
-          : this.#refuse(value, REFUSED.budget, chargedBytes, account);
+        if (slab.commit(digest, facts, lengthBytes)) return this.books.lastArrival;
+        // Free already, and nothing has been written there yet.
+        onRefused?.();
+        return this.#refuse(value, REFUSED.budget, chargedBytes, account);
       }
       slab?.abandon();
       if (this.store.put(digest, encoded, facts)) return this.books.lastArrival;

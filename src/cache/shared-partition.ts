@@ -2,14 +2,27 @@ import { MessageChannel } from 'node:worker_threads';
 
 import type { Clock } from '../base/clock.ts';
 import { InferkvError } from '../base/errors.ts';
+import { Arrivals } from './arrivals.ts';
 import { DEPARTED } from './departures.ts';
 import { digestOfKey, hexOf } from './entry-digest.ts';
 import { checkFacts, checkLimits, checkSize } from './entry-facts.ts';
 import { sealEnvelope } from './envelope.ts';
 import type { Explanation } from './explanation.ts';
 import { HeapLease, type Holding } from './holding.ts';
-import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats } from './partition.ts';
+import type {
+  Draft,
+  EntryFacts,
+  Fetched,
+  FetchOptions,
+  MakeDraft,
+  Key,
+  Lease,
+  Loaded,
+  Partition,
+  PartitionStats,
+} from './partition.ts';
 import type { Share } from './share.ts';
+import { SharedDraft } from './shared-draft.ts';
 import { SharedEntries, type Keepable } from './shared-entries.ts';
 import { SharedFlights, type Loader } from './shared-flights.ts';
 import type { CopiedValue, LoadedCopy, SharedPartitionHandle } from './shared-messages.ts';
@@ -18,6 +31,7 @@ import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
 import type { Landing } from './single-flight.ts';
 import { tagStats, tenantStats, type TagStats } from './statistics.ts';
 import type { TenantStats } from './tenants.ts';
+import type { EncodedValue } from './value-codec.ts';
 import { ThreadConnection, type ConnectedPartition, type Expected } from './thread-connection.ts';
 
 /**
@@ -34,8 +48,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
   readonly #options: SharedPartitionOptions<V>;
   readonly #entries: SharedEntries<V>;
   readonly #flights = new SharedFlights<Share<V>>();
-  /** Entries that are awaited from other threads, and the slot each came to lie in, held. */
-  readonly #expected = new Map<string, { slot: number }[]>();
+  readonly #arrivals: Arrivals;
   readonly #copies = new WeakMap<Holding<V>, CopiedValue>();
   #joined = 0;
   #activeLeases = 0;
@@ -47,6 +60,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     this.#clock = options.clock;
     this.#options = options;
     this.#entries = new SharedEntries(options);
+    this.#arrivals = new Arrivals(this.#entries.store, this.#entries.books);
   }
 
   get(key: Key): V | undefined {
@@ -65,7 +79,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
 
   async fetch(
     key: Key,
-    load: (signal: AbortSignal) => Promise<Loaded<V>>,
+    load: (signal: AbortSignal, makeDraft?: MakeDraft<V>) => Promise<Loaded<V>>,
     options: FetchOptions = {},
   ): Promise<Fetched<V>> {
     const { signal, reserveBytes } = options;
@@ -206,36 +220,26 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
 
   /** @internal */
   expect(digest: Uint8Array): Expected<V> {
-    const { store, books } = this.#entries;
-    const hex = hexOf(digest);
-    const awaited = { slot: -1 };
-    this.#expected.set(hex, [...(this.#expected.get(hex) ?? []), awaited]);
-    books.onArrival = this.#arrived;
-    const drop = (): void => {
-      const others = this.#expected.get(hex)?.filter((each) => each !== awaited) ?? [];
-      if (others.length > 0) this.#expected.set(hex, others);
-      else this.#expected.delete(hex);
-      if (this.#expected.size === 0) books.onArrival = undefined;
-      if (awaited.slot >= 0) this.#unhold(awaited.slot);
-      awaited.slot = -1;
+    const awaited = this.#arrivals.expect(hexOf(digest));
+    return {
+      land: () => {
+        this.#entries.store.hear();
+        if (awaited.slot < 0) return undefined;
+        this.#entries.sweepLater();
+        const holding = this.#entries.holdingOf(awaited.slot);
+        // Others may lease it and let it go before the waiters get their shares.
+        holding.leases++;
+        const landing = this.#landing(holding);
+        return {
+          share: () => landing.share(),
+          done: () => {
+            holding.leases--;
+            landing.done();
+          },
+        };
+      },
+      drop: () => this.#arrivals.drop(awaited),
     };
-    const land = (): Landing<Share<V>> | undefined => {
-      store.hear();
-      if (awaited.slot < 0) return undefined;
-      this.#entries.sweepLater();
-      const holding = this.#entries.holdingOf(awaited.slot);
-      // Others may lease it and let it go before the waiters get their shares.
-      holding.leases++;
-      const landing = this.#landing(holding);
-      return {
-        share: () => landing.share(),
-        done: () => {
-          holding.leases--;
-          landing.done();
-        },
-      };
-    };
-    return { land, drop };
   }
 
   /** @internal */
@@ -269,21 +273,6 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     this.#entries.room.pump();
   }
 
-  /** In the midst of the store's own work: holds what came, and does no more. */
-  readonly #arrived = (slot: number): void => {
-    const { store, books } = this.#entries;
-    for (const awaited of this.#expected.get(hexOf(books.facts.digest(slot))) ?? []) {
-      if (awaited.slot >= 0) store.unhold(awaited.slot);
-      store.hold(slot);
-      awaited.slot = slot;
-    }
-  };
-
-  #unhold(slot: number): void {
-    this.#entries.store.unhold(slot);
-    if (!this.#entries.books.isHere(slot)) this.#entries.store.reclaim();
-  }
-
   #keepable(key: Key, value: V, { costMs, ttlMs, tags, tenant }: EntryFacts): Keepable {
     const encoded = this.#options.codec.encode(value);
     const sealed = sealEnvelope({ tags, tenant, metadata: encoded.metadata });
@@ -292,7 +281,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
 
   async #load(
     key: Key,
-    load: (signal: AbortSignal) => Promise<Loaded<V>>,
+    load: (signal: AbortSignal, makeDraft?: MakeDraft<V>) => Promise<Loaded<V>>,
     reserveBytes: number | undefined,
     signal: AbortSignal,
   ): Promise<() => Landing<Share<V>>> {
@@ -301,18 +290,55 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     const start = this.#clock.now();
     let loaded: Loaded<V> | undefined;
     let facts: EntryFacts;
+    const drafts: SharedDraft<V>[] = [];
     try {
-      loaded = await load(signal);
+      loaded = await load(signal, (form) => this.#draft(form, drafts));
       facts = { ...loaded, costMs: loaded.costMs ?? this.#clock.now() - start };
       checkFacts(key, facts);
     } catch (error) {
       slab?.abandon();
+      for (const draft of drafts) draft.slab.abandon();
       this.#entries.room.pump();
       if (loaded !== undefined) this.#options.free?.(loaded.value);
       throw error;
     }
     const { value, keep = true } = loaded;
-    return () => this.#landing(this.#land(key, value, keep, facts, slab));
+    const draft = drafts.find((each) => each === loaded.draft);
+    for (const other of drafts) if (other !== draft) other.slab.abandon();
+    return () => {
+      if (draft === undefined) return this.#landing(this.#land(key, value, keep, facts, slab));
+      slab?.abandon();
+      return this.#landing(this.#landDraft(key, draft, keep, facts));
+    };
+  }
+
+  #draft(form: Pick<EncodedValue, 'lengthBytes' | 'metadata'>, drafts: SharedDraft<V>[]): Draft<V> | undefined {
+    const { maxEntryBytes = Number.POSITIVE_INFINITY } = this.#options;
+    if (form.lengthBytes > maxEntryBytes) return undefined;
+    const draft = SharedDraft.make(this.#entries.store, this.#options.codec, form);
+    if (draft !== undefined) drafts.push(draft);
+    return draft;
+  }
+
+  /** Takes in what a load wrote into the arena itself. */
+  #landDraft(key: Key, draft: SharedDraft<V>, keep: boolean, facts: EntryFacts): Holding<V> {
+    const { slab, metadata } = draft;
+    const { tags, tenant, costMs, ttlMs } = facts;
+    const sealed = sealEnvelope({ tags, tenant, metadata });
+    const lengthBytes = slab.bytes.length;
+    if (keep && sealed !== undefined && slab.fits(lengthBytes, sealed.length)) {
+      let copied: V | undefined;
+      // Where it cannot stay it leaves before its memory does.
+      const leave = (): void => void (copied = draft.copy().value);
+      const keepable = { digest: digestOfKey(key), sealed, costMs, ttlMs, tenant };
+      const slot = this.#entries.keep({ ...keepable, encoded: { lengthBytes, write: () => undefined } }, slab, leave);
+      this.#entries.sweepLater();
+      if (slot >= 0) return this.#entries.holdingOf(slot);
+      return { value: copied as V, costMs, sizeBytes: lengthBytes, chargedBytes: 0, slot: -1, leases: 0 };
+    }
+    const { value } = draft.copy();
+    slab.abandon();
+    return this.#land(key, value, keep, facts, undefined);
   }
 
   /** Takes in what was loaded: kept if it fits, otherwise alive as long as its leases. */

@@ -83,6 +83,28 @@ function encode(tensors: Tensors): EncodedValue {
   };
 }
 
+/** What a tensor is, without its elements; not for strings, whose bytes are their own. */
+export interface TensorForm {
+  readonly type: Exclude<TensorType, 'string'>;
+  readonly shape: readonly number[];
+}
+
+/** The form of a value of such tensors, for a draft. */
+export function tensorsForm(
+  forms: Readonly<Record<string, TensorForm>>,
+): Pick<EncodedValue, 'lengthBytes' | 'metadata'> {
+  const placed: Placed[] = [];
+  let at = 0;
+  for (const [name, { type, shape }] of Object.entries(forms)) {
+    const lengthBytes = byteLengthOf(type, shape);
+    // The metadata says nothing of the elements.
+    placed.push({ name: utf8(name), tensor: { type, shape, data: [] }, offset: at, lengthBytes, texts: undefined });
+    at += Math.ceil(lengthBytes / ALIGNMENT) * ALIGNMENT;
+  }
+  const last = placed.at(-1);
+  return { lengthBytes: last === undefined ? 0 : last.offset + last.lengthBytes, metadata: metadataOf(placed) };
+}
+
 function utf8(text: string): Uint8Array {
   if (!text.isWellFormed()) throw invalid('a name is no valid Unicode');
   return encoder.encode(text);

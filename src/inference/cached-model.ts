@@ -7,6 +7,7 @@ import type { RunResult, SessionMetadata } from '../engines/engine.ts';
 import type { Catalog, ModelVersion } from '../models/catalog.ts';
 import type { ModelSettings } from '../models/model-settings.ts';
 import type { Residency, Resident } from '../models/residency.ts';
+import { forecastOf } from './output-forecast.ts';
 import { modelKey, type ModelKey } from './request-key.ts';
 import {
   modelTag,
@@ -212,7 +213,9 @@ export class CachedModel {
       keeps: enabled,
       ttlMs,
       maxEntryBytes,
-      run: (inputs, signal) => this.#run(version, inputs, options, signal),
+      run: (inputs, signal, into) => this.#run(version, inputs, options, signal, into),
+      // Requests that write into memory of their own run alone, which costs more than the copy where runs are batched.
+      forecast: version.settings.batching === undefined ? forecastOf(version) : undefined,
     };
   }
 
@@ -241,10 +244,11 @@ export class CachedModel {
     inputs: Tensors,
     options: RequestOptions,
     signal: AbortSignal | undefined,
+    into: Tensors | undefined,
   ): Promise<RunResult> {
     const lease = this.#parts.residency.tryLease(version);
-    if (lease !== undefined) return runOn(lease, inputs, options, signal);
-    return this.#parts.residency.lease(version, signal).then((loaded) => runOn(loaded, inputs, options, signal));
+    if (lease !== undefined) return runOn(lease, inputs, options, signal, into);
+    return this.#parts.residency.lease(version, signal).then((loaded) => runOn(loaded, inputs, options, signal, into));
   }
 }
 
@@ -253,9 +257,10 @@ async function runOn(
   inputs: Tensors,
   { outputs }: RequestOptions,
   signal: AbortSignal | undefined,
+  into: Tensors | undefined,
 ): Promise<RunResult> {
   try {
-    return await lease.value.session.run(inputs, { outputs, signal });
+    return await lease.value.session.run(inputs, { outputs, signal, into });
   } finally {
     lease.release();
   }

@@ -2,9 +2,11 @@ import type { Clock } from '../base/clock.ts';
 import { throwIfAborted, cancellation } from '../base/cancellation.ts';
 import { InferkvError } from '../base/errors.ts';
 import { copyTensors, tensorBytes, tensorFault, unshared, type Tensors } from '../base/tensor.ts';
-import type { FetchStatus, Key, Lease, Loaded, Partition, TierName } from '../cache/partition.ts';
+import type { FetchStatus, Key, Lease, Loaded, MakeDraft, Partition, TierName } from '../cache/partition.ts';
+import { tensorsForm } from '../cache/tensor-codec.ts';
 import type { RunResult } from '../engines/engine.ts';
 import { tell } from '../telemetry/channels.ts';
+import { areFilled, type OutputForecast } from './output-forecast.ts';
 import { requestKey, type ModelKey, type Parameters } from './request-key.ts';
 
 /** How a request uses the results that are kept: `use` them, `refresh` computes anew and keeps that, `bypass` neither reads nor keeps. */
@@ -91,7 +93,9 @@ export interface Computation extends CachedIdentity {
   readonly ttlMs: number | undefined;
   readonly maxEntryBytes: number | undefined;
   /** Runs the model on the inputs that the key was made of; takes what is not shared memory before it first waits. */
-  run(inputs: Tensors, signal: AbortSignal | undefined): Promise<RunResult>;
+  run(inputs: Tensors, signal: AbortSignal | undefined, into?: Tensors): Promise<RunResult>;
+  /** What its outputs will be, for those that can be written where they are kept; if left out, they are copied there. */
+  readonly forecast?: OutputForecast | undefined;
 }
 
 /** Reports a lease that was collected without having been released. It frees nothing: its bytes may still be read. */
@@ -167,10 +171,14 @@ export class ResultCache {
     const { signal, dispose } = cancellation(options.signal, options.deadlineMs, this.#clock);
     try {
       throwIfAborted(signal);
-      const fetched = await this.#partition.fetch(key, (stop) => load(computation, inputs, options, stop), {
-        signal,
-        refresh: options.cache === 'refresh',
-      });
+      const fetched = await this.#partition.fetch(
+        key,
+        (stop, draft) => load(computation, inputs, options, stop, draft),
+        {
+          signal,
+          refresh: options.cache === 'refresh',
+        },
+      );
       return { ...fetched, key };
     } finally {
       dispose();
@@ -223,22 +231,24 @@ async function load(
   inputs: Tensors,
   options: RequestOptions,
   signal: AbortSignal,
+  makeDraft: MakeDraft<Tensors> | undefined,
 ): Promise<Loaded<Tensors>> {
-  const { outputs, computeMs } = await computation.run(inputs, signal);
+  const { forecast } = computation;
+  const forms = makeDraft === undefined ? undefined : forecast?.foresee(inputs, options.outputs);
+  const draft = forms === undefined ? undefined : makeDraft?.(tensorsForm(forms));
+  const run = await computation.run(inputs, signal, draft?.value);
+  const { computeMs } = run;
+  if (makeDraft !== undefined) forecast?.learn(inputs, options.outputs, run.outputs);
+  const isFilled = draft !== undefined && areFilled(run.outputs, draft.value);
+  // What does not fill the draft may still lie in it, in parts, and has to leave it.
+  const outputs = draft === undefined || isFilled ? run.outputs : copyTensors(run.outputs);
   const sizeBytes = Object.values(outputs).reduce((sum, each) => sum + tensorBytes(each), 0);
   const keep = computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes;
   const ttlMs = options.ttlMs ?? computation.ttlMs;
   const { tenant } = options;
   const tags = [...computation.tags, nameTag(computation.model), ...(tenant === undefined ? [] : [tenantTag(tenant)])];
-  return {
-    value: frozen(outputs),
-    sizeBytes,
-    costMs: computeMs,
-    tags,
-    tenant,
-    keep,
-    ...(ttlMs !== undefined && { ttlMs }),
-  };
+  const facts = { sizeBytes, costMs: computeMs, tags, tenant, keep, ...(ttlMs !== undefined && { ttlMs }) };
+  return { value: frozen(outputs), draft: isFilled ? draft : undefined, ...facts };
 }
 
 /** Leases hand out these very objects: what can be locked is. The numbers cannot. */
