@@ -3,11 +3,18 @@ import type { Key } from './partition.ts';
 const FIRST_CAPACITY = 64;
 const NOBODY = -1;
 
+// Called by this name and not as a method: once any package of the process has a class that extends String (ioredis has
+// one), V8 compiles the method's call eight times slower.
+// oxlint-disable-next-line typescript/unbound-method
+const { charCodeAt } = String.prototype;
+
 // What goes into a hash: the first characters of a key that is longer than LONG, as digests are, and otherwise the last, as
 // numbers are at the end. Each costs as much as the rest of a lookup's arithmetic, and the end of a long key is in another
 // line of the processor's caches.
 const SAMPLED = 6;
 const LONG = 40;
+// The golden ratio's multiplier, which carries what differs in a few bits to all above them (Knuth, TAOCP 3, 6.4).
+const SPREAD = 0x9e3779b1;
 // Characters, and somewhat more, that go into a fingerprint: that of a digest has its full 32 bits.
 const FINGERPRINT_SAMPLES = 12;
 // Among a million digests one in twenty meets a stranger of its own hash; this many of them are no accident.
@@ -176,20 +183,22 @@ function hashOf(key: Key): number {
   if (length < SAMPLED) return fnv(key, 1);
   const at = length > LONG ? 0 : length - SAMPLED;
   // Five bits tell the digits of a digest apart.
-  return mixed(
-    key.charCodeAt(at) ^
-      (key.charCodeAt(at + 1) << 5) ^
-      (key.charCodeAt(at + 2) << 10) ^
-      (key.charCodeAt(at + 3) << 15) ^
-      (key.charCodeAt(at + 4) << 20) ^
-      (key.charCodeAt(at + 5) << 25),
+  const hash = Math.imul(
+    charCodeAt.call(key, at) ^
+      (charCodeAt.call(key, at + 1) << 5) ^
+      (charCodeAt.call(key, at + 2) << 10) ^
+      (charCodeAt.call(key, at + 3) << 15) ^
+      (charCodeAt.call(key, at + 4) << 20) ^
+      (charCodeAt.call(key, at + 5) << 25),
+    SPREAD,
   );
+  return hash ^ (hash >>> 16);
 }
 
 /** FNV-1a over every `step`-th character. */
 function fnv(key: Key, step: number): number {
   let hash = 0x811c9dc5;
-  for (let at = 0; at < key.length; at += step) hash = Math.imul(hash ^ key.charCodeAt(at), 0x01000193);
+  for (let at = 0; at < key.length; at += step) hash = Math.imul(hash ^ charCodeAt.call(key, at), 0x01000193);
   return mixed(hash);
 }
 

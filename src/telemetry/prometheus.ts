@@ -30,9 +30,15 @@ const PARTITION_COUNTERS = {
   refusals: 'Values that were served and not kept',
 } as const;
 
+const PARTITION_REASONS = {
+  departedBy: ['inferkv_partition_departures_total', 'Entries that left, by why'],
+  refusedBy: ['inferkv_partition_refusals_by_reason_total', 'Values that were served and not kept, by why'],
+} as const;
+
 /** Numbers of one partition, as they are told to Prometheus. */
 export type PartitionNumbers = Readonly<
-  Record<keyof typeof PARTITION_GAUGES | keyof typeof PARTITION_COUNTERS, number>
+  Record<keyof typeof PARTITION_GAUGES | keyof typeof PARTITION_COUNTERS, number> &
+    Record<keyof typeof PARTITION_REASONS, Readonly<Record<string, number>>>
 >;
 
 // Seconds: a hit takes tenths of a millisecond, a cold model seconds.
@@ -62,12 +68,20 @@ export class PrometheusMetrics implements Disposable {
     );
     gauge('inferkv_http_body_bytes', 'Memory held by request bodies', sources.bufferedBytes, registers);
     for (const [field, help] of Object.entries(PARTITION_GAUGES)) {
-      partitionNumbers(field as keyof PartitionNumbers, `inferkv_partition_${snake(field)}`, help, sources, registers);
+      partitionNumbers(
+        field as keyof typeof PARTITION_GAUGES,
+        `inferkv_partition_${snake(field)}`,
+        help,
+        sources,
+        registers,
+      );
     }
     for (const [field, help] of Object.entries(PARTITION_COUNTERS)) {
       const name = `inferkv_partition_${snake(field)}_total`;
-      partitionNumbers(field as keyof PartitionNumbers, name, help, sources, registers);
+      partitionNumbers(field as keyof typeof PARTITION_COUNTERS, name, help, sources, registers);
     }
+    partitionReasons('departedBy', sources, registers);
+    partitionReasons('refusedBy', sources, registers);
     this.#countAnswers(registers);
     this.#countModels(registers);
   }
@@ -157,7 +171,7 @@ function gauge(name: string, help: string, read: () => number, registers: Regist
 
 /** Numbers that are counted elsewhere, taken over when Prometheus asks. */
 function partitionNumbers(
-  field: keyof PartitionNumbers,
+  field: keyof typeof PARTITION_GAUGES | keyof typeof PARTITION_COUNTERS,
   name: string,
   help: string,
   { partitions }: MetricSources,
@@ -171,6 +185,27 @@ function partitionNumbers(
   const made: Counter<'partition'> | Gauge<'partition'> = name.endsWith('_total')
     ? new Counter({ ...options, collect })
     : new Gauge({ ...options, collect });
+}
+
+/** Counts by reason; the reasons are few and fixed. */
+function partitionReasons(
+  field: keyof typeof PARTITION_REASONS,
+  { partitions }: MetricSources,
+  registers: Registry[],
+): void {
+  const [name, help] = PARTITION_REASONS[field];
+  const made: Counter<'partition' | 'reason'> = new Counter({
+    name,
+    help,
+    labelNames: ['partition', 'reason'] as const,
+    registers,
+    collect: (): void => {
+      made.reset();
+      for (const [partition, numbers] of Object.entries(partitions())) {
+        for (const [reason, count] of Object.entries(numbers[field])) made.inc({ partition, reason }, count);
+      }
+    },
+  });
 }
 
 function snake(field: string): string {

@@ -63,6 +63,21 @@ describe('the benchmarks', () => {
     if (sharedTrace('mooncake').skip === false) assert.ok((figures['whatif_error_p95'] ?? 100) <= 3);
   });
 
+  it('measure partitions beside other caches, which hold the same', () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'core', '--quick', '--json'], {
+      encoding: 'utf8',
+    });
+    assert.equal(status, 0, stderr);
+    const { figures } = JSON.parse(stdout) as { figures: Record<string, number> };
+    for (const name of ['getset_over_lru_cache', 'get_over_lru_cache', 'getset_ttl_over_lru_cache_ttl']) {
+      assert.ok((figures[name] ?? 0) > 0, name);
+    }
+    // Hit rates follow from the seed: the same keys lie in both.
+    assert.equal(figures['hit_rate'], figures['lru_cache_hit_rate']);
+    // What every entry is charged for covers what it takes, wherever the arrays stand between two doublings.
+    assert.ok((figures['entry_overhead_max_bytes'] ?? Infinity) <= (figures['charged_overhead_bytes'] ?? 0));
+  });
+
   it('say which there are when asked for another', () => {
     for (const args of [[], ['nothing'], ['resnet', 'concurrency']]) {
       const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { encoding: 'utf8' });

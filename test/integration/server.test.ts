@@ -308,6 +308,8 @@ for (const storage of ['heap', 'shared'] as const)
         'inferkv_answers_total{model="scale",status="miss"} 1',
         'inferkv_partition_hits_total{partition="results"} 2',
         'inferkv_partition_entries{partition="models"} 1',
+        'inferkv_partition_departures_total{partition="results",reason="evicted"} 0',
+        'inferkv_partition_refusals_by_reason_total{partition="attention",reason="quota"} 0',
         'inferkv_model_loads_total{model="scale"} 1',
         'inferkv_http_request_duration_seconds_count{route="/v2/models/:name/infer",method="POST",status="200"} 3',
         'inferkv_http_requests_under_way 0',
