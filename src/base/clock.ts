@@ -47,3 +47,9 @@ export class FakeClock implements Clock {
     this.#now = target;
   }
 }
+
+/** Milliseconds since 1970, as the machine has it: may jump. For what outlives the process, or is seen by others. */
+export type WallClock = () => number;
+
+/** The machine's. */
+export const systemWallClock: WallClock = () => Date.now();
