@@ -5,7 +5,8 @@ const MAY_IMPORT = {
   policies: ['base'],
   simulator: ['base', 'telemetry', 'policies'],
   stores: ['base', 'telemetry'],
-  cache: ['base', 'telemetry', 'policies', 'stores'],
+  tiers: ['base', 'telemetry', 'stores'],
+  cache: ['base', 'telemetry', 'policies', 'stores', 'tiers'],
   engines: ['base', 'telemetry'],
   images: ['base'],
   models: ['base', 'telemetry', 'cache', 'engines', 'images'],
@@ -27,7 +28,7 @@ const MAY_IMPORT = {
     'server',
     'simulator',
   ],
-  'compose-partitions.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'models', 'inference'],
+  'compose-partitions.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'tiers', 'stores', 'models', 'inference'],
   'compose.ts': [
     'base',
     'telemetry',
@@ -35,6 +36,8 @@ const MAY_IMPORT = {
     'compose-partitions.ts',
     'policies',
     'cache',
+    'tiers',
+    'stores',
     'engines',
     'models',
     'inference',
@@ -48,6 +51,8 @@ const MAY_IMPORT = {
     'policies',
     'simulator',
     'cache',
+    'tiers',
+    'stores',
     'engines',
     'models',
     'inference',
@@ -61,6 +66,10 @@ const ONLY_FROM = {
   fastify: '^src/server/',
   'prom-client': '^src/telemetry/prometheus[.]ts$',
   commander: '^src/cli/',
+  lmdb: '^src/stores/disk/',
+  ioredis: '^src/stores/redis/',
+  memjs: '^src/stores/memcached/',
+  '@aws-sdk/client-dynamodb': '^src/stores/dynamodb/',
 };
 
 const layers = Object.entries(MAY_IMPORT).map(([from, others]) => ({

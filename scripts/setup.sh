@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 # TorchScript models run on libtorch, by an addon that g++ builds; python's torch makes the models that the tests run.
 # Traces come packed by xz. Without openblas libtorch would multiply by the reference BLAS, twenty times slower.
 packages="libstdc++6 curl xz-utils g++ libtorch-dev libopenblas0-pthread python3-torch python3-torchvision"
+# The servers that tests and benchmarks start for themselves, on free ports.
+packages="$packages redis-server memcached"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then

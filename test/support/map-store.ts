@@ -21,10 +21,10 @@ interface Kept {
 
 /** What several map stores share, as several clients share one server. */
 export class MapServer {
-  readonly records = new Map<string, Kept>();
-  readonly epochs = new Map<string, number>();
-  readonly grants = new Map<string, { readonly token: number; readonly until: number }>();
-  readonly listeners = new Set<EpochListener>();
+  readonly records: Map<string, Kept> = new Map();
+  readonly epochs: Map<string, number> = new Map();
+  readonly grants: Map<string, { readonly token: number; readonly until: number }> = new Map();
+  readonly listeners: Set<EpochListener> = new Set();
   readonly clock: Clock;
   lastToken = 0;
   base = 1000;
