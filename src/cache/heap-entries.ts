@@ -49,6 +49,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   readonly #ttlMs: number;
   readonly #isWatched: boolean;
   readonly #listener: UseListener | undefined;
+  readonly #watchedUses: number;
   isClosed = false;
   hits = 0;
   misses = 0;
@@ -60,6 +61,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const { budgetBytes, clock, ttlMs, maxEntryBytes } = options;
     this.#options = options;
     this.#listener = options.listener;
+    this.#watchedUses = options.watcher?.uses ?? 0;
     this.#ttlMs = ttlMs ?? Number.POSITIVE_INFINITY;
     this.#maxEntryBytes = maxEntryBytes ?? Number.POSITIVE_INFINITY;
     this.time = new CoarseClock(clock);
@@ -94,7 +96,9 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
       return this.#miss();
     }
     const { uses } = this.table;
-    uses[slot] = (uses[slot] as number) + 1;
+    const count = (uses[slot] as number) + 1;
+    uses[slot] = count;
+    if (count === this.#watchedUses) this.#options.watcher?.reached(key);
     this.hits++;
     this.seat.touch(slot);
     if (this.#listener !== undefined) this.tell(key, this.table.chargedBytes(slot), this.table.costMs(slot), true);
@@ -285,6 +289,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const key = index.keyOf(slot);
     seat.leave(slot, evictor === seat ? 'evicted' : 'removed');
     this.departures.depart(key, code, slot, tag, forBytes);
+    this.#options.watcher?.left(key);
     const chargedBytes = table.chargedBytes(slot);
     this.departedSavedMs += table.usesOf(slot) * table.costMs(slot);
     const extras = table.extrasOf(slot);

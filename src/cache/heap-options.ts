@@ -3,6 +3,7 @@ import type { Random } from '../base/random.ts';
 import type { AdmissionFactory } from '../policies/admission.ts';
 import type { PolicyFactory } from '../policies/policy.ts';
 import type { UseListener } from '../telemetry/use-listener.ts';
+import type { EntryWatcher } from './entry-watcher.ts';
 import type { TenantLimits } from './tenants.ts';
 
 /** What a heap partition is made of. */
@@ -23,6 +24,8 @@ export interface HeapPartitionOptions<V> extends TenantLimits {
    * call the partition: its own entry is gone by then. What leaves by such a call is freed after it.
    */
   readonly free?: (value: V) => void | Promise<void>;
+  /** Is told of entries that leave, and of those that are used often. */
+  readonly watcher?: EntryWatcher | undefined;
   /** Is told of every use. */
   readonly listener?: UseListener | undefined;
 }

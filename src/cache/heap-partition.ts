@@ -6,9 +6,19 @@ import type { Explanation } from './explanation.ts';
 import { ADMITTED, HeapEntries } from './heap-entries.ts';
 import type { HeapPartitionOptions } from './heap-options.ts';
 import { HeapLease, type Holding } from './holding.ts';
-import type { EntryFacts, Fetched, FetchOptions, Key, Lease, Loaded, Partition, PartitionStats } from './partition.ts';
+import type {
+  EntryFacts,
+  Fetched,
+  FetchOptions,
+  Key,
+  Lease,
+  Loaded,
+  Partition,
+  PartitionStats,
+  TierName,
+} from './partition.ts';
 import { SingleFlight, type Landing } from './single-flight.ts';
-import { tagStats, tenantStats, type TagStats } from './statistics.ts';
+import { departureStats, tagStats, tenantStats, type TagStats } from './statistics.ts';
 import type { TenantStats } from './tenants.ts';
 
 /**
@@ -125,6 +135,12 @@ export class HeapPartition<V> implements Partition<V> {
     return slot < 0 ? undefined : this.#entries.table.valueOf(slot);
   }
 
+  /** As `lease`, without counting as a use. */
+  hold(key: Key): Lease<V> | undefined {
+    const slot = this.#entries.index.find(key);
+    return slot < 0 ? undefined : this.#leaseOf(this.#entries.holdingOf(slot));
+  }
+
   /** Whether somebody leases the entry of `key`. */
   isLeased(key: Key): boolean {
     const slot = this.#entries.index.find(key);
@@ -147,8 +163,6 @@ export class HeapPartition<V> implements Partition<V> {
 
   stats(): PartitionStats {
     const { index, budget, table, hits, misses, insertions, departedSavedMs, departures } = this.#entries;
-    const departedBy = departures.departures();
-    const refusedBy = departures.refusals();
     return {
       name: this.name,
       entries: index.size,
@@ -158,13 +172,9 @@ export class HeapPartition<V> implements Partition<V> {
       misses,
       joined: this.#joined,
       insertions,
-      evictions: departedBy.evicted + departedBy.quota,
-      expirations: departedBy.expired,
-      refusals: Object.values(refusedBy).reduce((sum, each) => sum + each, 0),
       activeLeases: this.#activeLeases,
       savedMs: departedSavedMs + table.savedMs(),
-      departedBy,
-      refusedBy,
+      ...departureStats(departures),
     };
   }
 
@@ -210,18 +220,21 @@ export class HeapPartition<V> implements Partition<V> {
       if (loaded !== undefined) freeing.free(loaded.value, 0);
       throw error;
     }
-    const { value, keep = true } = loaded;
+    const { value, keep = true, isCurrent, tier } = loaded;
     const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
-    return () => this.#landing(key, this.#land(key, value, keep, facts, reserved), chargedBytes);
+    return () => {
+      const isKept = keep && isCurrent?.() !== false;
+      return this.#landing(key, this.#land(key, value, isKept, facts, reserved), chargedBytes, tier);
+    };
   }
 
-  #landing(key: Key, holding: Holding<V>, chargedBytes: number): Landing<Fetched<V>> {
-    let status: 'miss' | 'joined' = 'miss';
+  #landing(key: Key, holding: Holding<V>, chargedBytes: number, tier: TierName | undefined): Landing<Fetched<V>> {
+    let came: Omit<Fetched<V>, 'lease'> = { status: tier === undefined ? 'miss' : 'hit', tier };
     return {
       share: () => {
-        const shared = { lease: this.#leaseOf(holding), status, tier: undefined };
+        const shared = { lease: this.#leaseOf(holding), ...came };
         // The first waiter is the one that started the load, if it is still there.
-        status = 'joined';
+        came = { status: 'joined', tier: undefined };
         this.#entries.tell(key, chargedBytes, holding.costMs, false);
         return shared;
       },

@@ -55,9 +55,13 @@ export interface Loaded<V> extends Omit<EntryFacts, 'costMs'> {
   readonly costMs?: number;
   /** `false` serves the value to those who wait for it, and does not keep it. */
   readonly keep?: boolean;
+  /** Asked in the moment in which the value would be kept: `false` if what it was made from has been invalidated meanwhile. */
+  readonly isCurrent?: (() => boolean) | undefined;
+  /** Where it was found, if it was not computed. */
+  readonly tier?: TierName | undefined;
 }
 
-/** How `fetch` came by its value: `hit` it lay here, `miss` it was loaded for this caller, `joined` another caller's load served this one too. Each load is one caller's miss: the first of those who still wait. */
+/** How `fetch` came by its value: `hit` it lay in one of the tiers, `miss` it was loaded for this caller, `joined` another caller's load served this one too. Each load is one caller's miss: the first of those who still wait. */
 export type FetchStatus = 'hit' | 'miss' | 'joined';
 
 /** What `fetch` gives. */
@@ -77,6 +81,11 @@ export interface FetchOptions {
   readonly refresh?: boolean;
   /** Bytes to set aside before loading; waits for room until the load's signal ends it. Without it room is made afterwards. */
   readonly reserveBytes?: number;
+  /** The tags that the value will have, and whose it will be; known before it is loaded, so that the tiers can be asked for it. */
+  readonly tags?: readonly string[] | undefined;
+  readonly tenant?: string | undefined;
+  /** What is alike in cost and size, a model, say: by it the tiers learn whether a value is fetched faster than it is computed. */
+  readonly group?: string | undefined;
 }
 
 /** Counters of a partition since it was made, and what it holds now. */

@@ -123,7 +123,10 @@ export class SharedBooks implements SlotPolicy, DepartingEntries, CountedEntries
   }
 
   touch(slot: number): void {
-    this.#uses[slot] = (this.#uses[slot] as number) + 1;
+    const { watcher } = this.#options;
+    const count = (this.#uses[slot] as number) + 1;
+    this.#uses[slot] = count;
+    if (watcher !== undefined && count === watcher.uses) watcher.reached(hexOf(this.facts.digest(slot)));
     this.seat.touch(slot);
     if (this.tenants.haveQuotas) this.extras[slot]?.account?.seat?.touch(slot);
   }
@@ -133,7 +136,9 @@ export class SharedBooks implements SlotPolicy, DepartingEntries, CountedEntries
     this.seat.leave(slot, why);
     const code = this.#codeOf(cause);
     const isForRoom = code === DEPARTED.evicted || code === DEPARTED.quota;
-    this.departures.depart(hexOf(facts.digest(slot)), code, slot, this.#tag, isForRoom ? this.neededBytes : 0);
+    const key = hexOf(facts.digest(slot));
+    this.departures.depart(key, code, slot, this.#tag, isForRoom ? this.neededBytes : 0);
+    this.#options.watcher?.left(key);
     this.#here[slot] = 0;
     this.entries--;
     if (facts.expiresAt(slot) !== Number.POSITIVE_INFINITY) this.timed--;

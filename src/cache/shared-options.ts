@@ -3,6 +3,7 @@ import type { Random } from '../base/random.ts';
 import type { AdmissionFactory } from '../policies/admission.ts';
 import type { PolicyFactory } from '../policies/policy.ts';
 import type { UseListener } from '../telemetry/use-listener.ts';
+import type { EntryWatcher } from './entry-watcher.ts';
 import type { TenantLimits } from './tenants.ts';
 import type { ValueCodec } from './value-codec.ts';
 
@@ -29,6 +30,8 @@ export interface SharedPartitionOptions<V> extends TenantLimits {
   readonly fillByte?: number | undefined;
   /** Told of values that were served and not kept, once nobody leases them. */
   readonly free?: ((value: V) => void) | undefined;
+  /** Is told of entries that leave, and of those that are used often, by whatever thread; keys are digests in hex. */
+  readonly watcher?: EntryWatcher | undefined;
   /** Is told of every use by the thread that made it. */
   readonly listener?: UseListener | undefined;
 }

@@ -21,6 +21,7 @@ import type {
   Loaded,
   Partition,
   PartitionStats,
+  TierName,
 } from './partition.ts';
 import type { Share } from './share.ts';
 import { SharedDraft } from './shared-draft.ts';
@@ -30,7 +31,7 @@ import type { CopiedValue, LoadedCopy, SharedPartitionHandle } from './shared-me
 import type { SharedPartitionOptions } from './shared-options.ts';
 import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
 import type { Landing } from './single-flight.ts';
-import { tagStats, tenantStats, type TagStats } from './statistics.ts';
+import { departureStats, tagStats, tenantStats, type TagStats } from './statistics.ts';
 import type { TenantStats } from './tenants.ts';
 import type { EncodedValue } from './value-codec.ts';
 import { ThreadConnection, type ConnectedPartition, type Expected } from './thread-connection.ts';
@@ -80,6 +81,12 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     const holding = this.#entries.holdingOf(slot);
     this.#tell(key, holding, true);
     return this.#leaseOf(holding);
+  }
+
+  /** As `lease`, without counting as a use. */
+  hold(key: Key): Lease<V> | undefined {
+    const slot = this.#entries.store.slotOf(digestOfKey(key));
+    return slot < 0 ? undefined : this.#leaseOf(this.#entries.holdingOf(slot));
   }
 
   async fetch(
@@ -141,8 +148,6 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
   stats(): PartitionStats {
     const { books, store } = this.#entries;
     const { entries, arenaBytes, freeBytes, hits, misses, savedMs, activeLeases } = store.stats();
-    const departedBy = books.departures.departures();
-    const refusedBy = books.departures.refusals();
     return {
       name: this.name,
       entries,
@@ -152,13 +157,9 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
       misses,
       joined: this.#joined,
       insertions: books.insertions,
-      evictions: departedBy.evicted + departedBy.quota,
-      expirations: departedBy.expired,
-      refusals: Object.values(refusedBy).reduce((sum, each) => sum + each, 0),
       activeLeases: activeLeases + this.#activeLeases,
       savedMs,
-      departedBy,
-      refusedBy,
+      ...departureStats(books.departures),
     };
   }
 
@@ -308,13 +309,14 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
       if (loaded !== undefined) this.#options.free?.(loaded.value);
       throw error;
     }
-    const { value, keep = true } = loaded;
+    const { value, keep = true, isCurrent, tier } = loaded;
     const draft = drafts.find((each) => each === loaded.draft);
     for (const other of drafts) if (other !== draft) other.slab.abandon();
     return () => {
-      if (draft === undefined) return this.#landing(this.#land(key, value, keep, facts, slab));
+      const isKept = keep && isCurrent?.() !== false;
+      if (draft === undefined) return this.#landing(this.#land(key, value, isKept, facts, slab), tier);
       slab?.abandon();
-      return this.#landing(this.#landDraft(key, draft, keep, facts));
+      return this.#landing(this.#landDraft(key, draft, isKept, facts), tier);
     };
   }
 
@@ -357,14 +359,14 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     return { value, costMs, sizeBytes, chargedBytes: 0, slot, leases: 0 };
   }
 
-  #landing(holding: Holding<V>): Landing<Share<V>> {
-    let status: 'miss' | 'joined' = 'miss';
+  #landing(holding: Holding<V>, tier?: TierName): Landing<Share<V>> {
+    let came: Omit<Share<V>, 'holding'> = { status: tier === undefined ? 'miss' : 'hit', tier };
     return {
       share: () => {
         holding.leases++;
-        const shared: Share<V> = { holding, status, tier: undefined };
+        const shared: Share<V> = { holding, ...came };
         // The first waiter is the one that started the load, if it is still there.
-        status = 'joined';
+        came = { status: 'joined', tier: undefined };
         return shared;
       },
       done: () => {

@@ -1,3 +1,5 @@
+import type { Departures } from './departures.ts';
+import type { PartitionStats } from './partition.ts';
 import type { TagIndex } from './tag-index.ts';
 import type { TenantAccount, Tenants, TenantStats } from './tenants.ts';
 
@@ -23,6 +25,21 @@ export interface CountedEntries {
 }
 
 const DEFAULT_LIMIT = 100;
+
+/** What a partition tells of entries that left and values that were not kept. */
+export function departureStats(
+  departures: Departures,
+): Pick<PartitionStats, 'evictions' | 'expirations' | 'refusals' | 'departedBy' | 'refusedBy'> {
+  const departedBy = departures.departures();
+  const refusedBy = departures.refusals();
+  return {
+    evictions: departedBy.evicted + departedBy.quota,
+    expirations: departedBy.expired,
+    refusals: Object.values(refusedBy).reduce((sum, each) => sum + each, 0),
+    departedBy,
+    refusedBy,
+  };
+}
 
 /** The tenants that take the most bytes, most first. Walks over every entry. */
 export function tenantStats(
