@@ -171,13 +171,11 @@ export class ResultCache {
     const { signal, dispose } = cancellation(options.signal, options.deadlineMs, this.#clock);
     try {
       throwIfAborted(signal);
+      const tags = tagsOf(computation, options.tenant);
       const fetched = await this.#partition.fetch(
         key,
-        (stop, draft) => load(computation, inputs, options, stop, draft),
-        {
-          signal,
-          refresh: options.cache === 'refresh',
-        },
+        (stop, draft) => load(computation, inputs, options, tags, stop, draft),
+        { signal, refresh: options.cache === 'refresh', tags, tenant, group: computation.model },
       );
       return { ...fetched, key };
     } finally {
@@ -219,6 +217,11 @@ export class ResultCache {
   }
 }
 
+/** The labels by which a result is let go of together with others. */
+function tagsOf({ tags, model }: Computation, tenant: string | undefined): readonly string[] {
+  return [...tags, nameTag(model), ...(tenant === undefined ? [] : [tenantTag(tenant)])];
+}
+
 interface KeyedFetch {
   readonly lease: Lease<Tensors>;
   readonly status: FetchStatus;
@@ -230,6 +233,7 @@ async function load(
   computation: Computation,
   inputs: Tensors,
   options: RequestOptions,
+  tags: readonly string[],
   signal: AbortSignal,
   makeDraft: MakeDraft<Tensors> | undefined,
 ): Promise<Loaded<Tensors>> {
@@ -246,7 +250,6 @@ async function load(
   const keep = reusable && (computation.maxEntryBytes === undefined || sizeBytes <= computation.maxEntryBytes);
   const ttlMs = options.ttlMs ?? computation.ttlMs;
   const { tenant } = options;
-  const tags = [...computation.tags, nameTag(computation.model), ...(tenant === undefined ? [] : [tenantTag(tenant)])];
   const facts = { sizeBytes, costMs: computeMs, tags, tenant, keep, ...(ttlMs !== undefined && { ttlMs }) };
   return { value: frozen(outputs), draft: isFilled ? draft : undefined, ...facts };
 }

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 
 import fc from 'fast-check';
+
+import { RECORD_VECTORS } from '../../test/support/record-vectors.ts';
 
 import {
   openRecord,
@@ -50,7 +53,21 @@ const expected = ({ partition, digest, tenant }: CacheRecord): RecordExpectation
   nowMs: NOW,
 });
 
+const VECTORS = JSON.parse(
+  readFileSync(new URL('../../test/fixtures/record-vectors.json', import.meta.url), 'utf8'),
+) as Readonly<Record<string, string>>;
+
 describe('record', () => {
+  it('has the bytes it has always had', () => {
+    assert.deepEqual(Object.keys(VECTORS), Object.keys(RECORD_VECTORS));
+    for (const [name, { record, signer }] of Object.entries(RECORD_VECTORS)) {
+      assert.equal(Buffer.concat(sealRecord(record, signer)).toString('hex'), VECTORS[name], name);
+      const kept = Buffer.from(VECTORS[name] ?? '', 'hex');
+      const opened = openRecord(kept, { ...expected(record), signers: signer === undefined ? undefined : [signer] });
+      assert.equal(typeof opened, 'object', name);
+    }
+  });
+
   it('is read back as it was written, its payload at a multiple of 64', () => {
     fc.assert(
       fc.property(records, fc.boolean(), (record, isSigned) => {

@@ -40,6 +40,12 @@ export interface LeaseForgottenEvent {
   readonly key: string;
 }
 
+/** The breaker of a store has opened, closed, or lets a call through to see. */
+export interface StoreBreakerEvent {
+  readonly store: string;
+  readonly state: 'closed' | 'open' | 'half-open';
+}
+
 /** Messages by channel. */
 export interface ChannelMessages {
   'inferkv:model.loaded': ModelLoadedEvent;
@@ -47,6 +53,7 @@ export interface ChannelMessages {
   'inferkv:model.check-failed': ModelCheckFailedEvent;
   'inferkv:answered': AnsweredEvent;
   'inferkv:lease.forgotten': LeaseForgottenEvent;
+  'inferkv:store.breaker': StoreBreakerEvent;
 }
 
 /** Names of the channels. */

@@ -1,0 +1,322 @@
+import { throwIfAborted } from '../base/cancellation.ts';
+import type { Clock, WallClock } from '../base/clock.ts';
+import type { Epochs } from '../tiers/epochs.ts';
+import { tagEpochs, type Descent, type DescentReport, type Found, type TierStack } from '../tiers/tier-stack.ts';
+import { digestOfKey } from './entry-digest.ts';
+import type { EntryWatcher } from './entry-watcher.ts';
+import type { Explanation } from './explanation.ts';
+import type {
+  EntryFacts,
+  Fetched,
+  FetchOptions,
+  Key,
+  Lease,
+  Loaded,
+  MakeDraft,
+  Partition,
+  PartitionStats,
+} from './partition.ts';
+import type { TagStats } from './statistics.ts';
+import type { TenantStats } from './tenants.ts';
+import type { ValueCodec } from './value-codec.ts';
+
+/** What lies in memory above the tiers. */
+export interface MemoryPartition<V> extends Partition<V> {
+  hold(key: Key): Lease<V> | undefined;
+  tenantStats(limit?: number): readonly TenantStats[];
+  tagStats(limit?: number): readonly TagStats[];
+}
+
+type Load<V> = (signal: AbortSignal, makeDraft?: MakeDraft<V>) => Promise<Loaded<V>>;
+
+/** Runs a computation once for all nodes: `compute` by one of them, the others get what it wrote by `read`. */
+export interface ComputeOnce {
+  <T>(work: {
+    readonly name: string;
+    readonly group: string | undefined;
+    readonly signal: AbortSignal;
+    read(signal: AbortSignal): Promise<T | undefined>;
+    compute(token: number): Promise<T>;
+  }): Promise<T>;
+}
+
+/** What a tiered partition is made of. */
+export interface TieredPartitionOptions<V> {
+  /** Makes what lies in memory; it tells the watcher of its entries. */
+  readonly memory: (watcher: EntryWatcher) => MemoryPartition<V>;
+  readonly stack: TierStack;
+  readonly epochs: Epochs;
+  readonly codec: ValueCodec<V>;
+  readonly clock: Clock;
+  readonly wallClock: WallClock;
+  /** Whether memory takes in what is written, or only what is read. */
+  readonly write: 'through' | 'around';
+  /** Whether memory takes in what a tier had. */
+  readonly promotes: boolean;
+  /** Milliseconds an entry lives unless its own facts say otherwise. */
+  readonly ttlMs?: number | undefined;
+  readonly once: ComputeOnce | undefined;
+}
+
+/** A load that has not landed; what it lands is kept unless its key was taken out meanwhile. */
+interface Flight {
+  isWanted: boolean;
+}
+
+/** What became of a value that was put. */
+export interface PutReport {
+  readonly memory: boolean;
+  readonly tiers: DescentReport;
+}
+
+/**
+ * A partition with tiers below it. What lies in memory is found as in any partition, without a promise; what does not is
+ * looked for further down before it is loaded, and what was loaded goes down as each tier's write mode says.
+ *
+ * While it is not certain that this node has heard of every invalidation, for longer than may be, everything is a miss.
+ */
+export class TieredPartition<V> implements MemoryPartition<V> {
+  readonly name: string;
+  readonly #memory: MemoryPartition<V>;
+  readonly #options: TieredPartitionOptions<V>;
+  readonly #stack: TierStack;
+  readonly #epochs: Epochs;
+  readonly #flights = new Map<Key, Set<Flight>>();
+
+  constructor(options: TieredPartitionOptions<V>) {
+    this.#options = options;
+    this.#stack = options.stack;
+    this.#epochs = options.epochs;
+    this.#memory = options.memory({
+      uses: options.stack.minUses,
+      reached: (key) => queueMicrotask(() => this.#descendUsed(key)),
+      left: (key) => this.#stack.evicted(digestOfKey(key)),
+    });
+    this.name = this.#memory.name;
+    this.#epochs.onInvalidated((tag) => void this.#memory.invalidateTag(tag));
+  }
+
+  get(key: Key): V | undefined {
+    return this.#epochs.isTrusted ? this.#memory.get(key) : undefined;
+  }
+
+  lease(key: Key): Lease<V> | undefined {
+    return this.#epochs.isTrusted ? this.#memory.lease(key) : undefined;
+  }
+
+  hold(key: Key): Lease<V> | undefined {
+    return this.#epochs.isTrusted ? this.#memory.hold(key) : undefined;
+  }
+
+  fetch(key: Key, load: Load<V>, options: FetchOptions = {}): Promise<Fetched<V>> {
+    if (this.#epochs.isTrusted) {
+      return this.#memory.fetch(key, (signal, draft) => this.#load(key, load, options, signal, draft), options);
+    }
+    // Equal requests still share a load; nothing of it is kept, and nothing that was kept is found.
+    const apart = `${key} ${this.#epochs.distrusted}`;
+    return this.#memory.fetch(
+      apart,
+      async (signal) => ({ ...(await load(signal)), keep: false, draft: undefined }),
+      options,
+    );
+  }
+
+  /**
+   * Puts a value into memory at once, and sends it down; `false` if memory did not keep it. Who must know that the tiers have it
+   * calls `put`.
+   */
+  set(key: Key, value: V, facts: EntryFacts): boolean {
+    this.#forgetFlights(key);
+    const descent = this.#describe(key, value, facts, this.#epochs.present(facts.tags ?? []));
+    const isKept = this.#options.write !== 'around' && this.#memory.set(key, value, facts);
+    if (descent !== undefined) this.#stack.writeLater(descent);
+    return isKept;
+  }
+
+  /** Puts a value in; settles when every tier has acknowledged it that is to, or has failed, and says which. */
+  async put(key: Key, value: V, facts: EntryFacts, signal?: AbortSignal): Promise<PutReport> {
+    throwIfAborted(signal);
+    this.#forgetFlights(key);
+    const epochs = await this.#epochs.ready(facts.tags ?? [], signal);
+    const descent = this.#describe(key, value, facts, epochs);
+    const memory = this.#options.write !== 'around' && this.#memory.set(key, value, facts);
+    const tiers = descent === undefined ? {} : await this.#stack.write({ ...descent, signal });
+    return { memory, tiers };
+  }
+
+  /** Takes an entry out of memory at once, and out of every tier; `settled` waits for these. */
+  delete(key: Key): boolean {
+    this.#forgetFlights(key);
+    const wasHere = this.#memory.delete(key);
+    this.#stack.deleteLater(digestOfKey(key));
+    return wasHere;
+  }
+
+  /**
+   * Takes out every entry with that tag; gives the number of those that lay in memory. What lies further down, and what other
+   * nodes have, is out of date from then on, and never served again.
+   */
+  invalidateTag(tag: string): number {
+    this.#stack.track(this.#epochs.bump([tag]));
+    return this.#memory.invalidateTag(tag);
+  }
+
+  explain(key: Key): Explanation {
+    return this.#memory.explain(key);
+  }
+
+  stats(): PartitionStats {
+    return this.#memory.stats();
+  }
+
+  tenantStats(limit?: number): readonly TenantStats[] {
+    return this.#memory.tenantStats(limit);
+  }
+
+  tagStats(limit?: number): readonly TagStats[] {
+    return this.#memory.tagStats(limit);
+  }
+
+  /** Waits until everything that was put has gone down. */
+  flush(): Promise<void> {
+    return this.#stack.flush();
+  }
+
+  async close(): Promise<void> {
+    await this.#stack.settled();
+    await this.#memory.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Looks below, and loads what is not there. */
+  async #load(
+    key: Key,
+    load: Load<V>,
+    options: FetchOptions,
+    signal: AbortSignal,
+    makeDraft: MakeDraft<V> | undefined,
+  ): Promise<Loaded<V>> {
+    const { tags = [], tenant, group, refresh = false } = options;
+    const flight = this.#take(key);
+    try {
+      const begun = this.#epochs.present(tags) ?? (await this.#epochs.ready(tags, signal));
+      const isCurrent = (): boolean => flight.isWanted && (begun === undefined || this.#epochs.areStill(tags, begun));
+      const digest = digestOfKey(key);
+      const find = (stop: AbortSignal): Promise<Found | undefined> =>
+        this.#stack.find(digest, { tenant, group, signal: stop });
+      const found = refresh || begun === undefined ? undefined : await find(signal);
+      if (found !== undefined) return { ...this.#landed(found), isCurrent };
+      const compute = async (token: number): Promise<Loaded<V>> => {
+        const start = this.#options.clock.now();
+        const loaded = await load(signal, makeDraft);
+        const costMs = loaded.costMs ?? this.#options.clock.now() - start;
+        if (loaded.keep !== false && isCurrent())
+          await this.#descend(key, { ...loaded, costMs }, begun, tags, token, signal);
+        return { ...loaded, costMs, keep: loaded.keep !== false && this.#options.write !== 'around' };
+      };
+      const { once } = this.#options;
+      if (once === undefined || refresh || begun === undefined) return { ...(await compute(0)), isCurrent };
+      const read = async (stop: AbortSignal): Promise<Loaded<V> | undefined> => {
+        const there = await find(stop);
+        return there === undefined ? undefined : this.#landed(there);
+      };
+      return { ...(await once({ name: this.#stack.nameOf(digest), group, signal, read, compute })), isCurrent };
+    } finally {
+      this.#give(key, flight);
+    }
+  }
+
+  /** A value that a tier had. */
+  #landed({ record, level }: Found): Loaded<V> {
+    const { payload, metadata, costMs, expiresAtMs, tags, tenant } = record;
+    const value = this.#options.codec.decode(payload, metadata);
+    const ttlMs =
+      expiresAtMs === Number.POSITIVE_INFINITY ? undefined : Math.max(0, expiresAtMs - this.#options.wallClock());
+    return {
+      value,
+      costMs,
+      sizeBytes: payload.length,
+      tags: tags.map(({ tag }) => tag),
+      tenant: tenant === '' ? undefined : tenant,
+      ...(ttlMs !== undefined && { ttlMs }),
+      keep: this.#options.promotes,
+      tier: level.tier.place,
+    };
+  }
+
+  async #descend(
+    key: Key,
+    loaded: Loaded<V> & { readonly costMs: number },
+    begun: readonly number[] | undefined,
+    known: readonly string[],
+    token: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    // A tag that was not known before the load may have been invalidated during it: nobody could tell.
+    if (loaded.tags?.some((tag) => !known.includes(tag)) === true || (loaded.tags?.length ?? 0) !== known.length)
+      return;
+    const descent = this.#describe(key, loaded.value, { ...loaded, tags: known }, begun, token);
+    if (descent === undefined) return;
+    await this.#stack.write({ ...descent, signal });
+    // Who waits for it at other nodes is not to wait until it is flushed.
+    if (token > 0) await this.#stack.flushOne(descent.digest);
+  }
+
+  /** A value as it goes down; `undefined` where it is not known what it was made under. */
+  #describe(
+    key: Key,
+    value: V,
+    { costMs, ttlMs = this.#options.ttlMs, tags = [], tenant = '' }: EntryFacts,
+    epochs: readonly number[] | undefined,
+    token: number = 0,
+  ): Descent | undefined {
+    if (epochs === undefined || this.#stack.levels.length === 0) return undefined;
+    const { codec, wallClock } = this.#options;
+    const encoded = codec.encode(value);
+    const { metadata } = encoded;
+    const payload = new Uint8Array(encoded.lengthBytes);
+    encoded.write(payload);
+    const madeAtMs = wallClock();
+    const expiresAtMs = ttlMs === undefined ? Number.POSITIVE_INFINITY : madeAtMs + ttlMs;
+    return {
+      digest: digestOfKey(key),
+      record: { tenant, tags: tagEpochs(tags, epochs), metadata, payload, costMs, expiresAtMs, madeAtMs, token },
+      ttlMs: ttlMs === Number.POSITIVE_INFINITY ? undefined : ttlMs,
+      uses: 0,
+    };
+  }
+
+  /** Sends a value down that has proved to be used. */
+  #descendUsed(key: Key): void {
+    const explained = this.#memory.explain(key);
+    if (explained.state !== 'present') return;
+    using lease = this.#memory.hold(key);
+    if (lease === undefined) return;
+    const { tags, tenant, costMs, sizeBytes, expiresInMs, uses } = explained;
+    const facts = { tags, tenant, costMs, sizeBytes, ...(expiresInMs !== undefined && { ttlMs: expiresInMs }) };
+    const descent = this.#describe(key, lease.value, facts, this.#epochs.present(tags));
+    if (descent !== undefined) this.#stack.writeLater({ ...descent, uses });
+  }
+
+  #take(key: Key): Flight {
+    const flight = { isWanted: true };
+    const flights = this.#flights.get(key) ?? new Set();
+    flights.add(flight);
+    this.#flights.set(key, flights);
+    return flight;
+  }
+
+  #give(key: Key, flight: Flight): void {
+    const flights = this.#flights.get(key);
+    flights?.delete(flight);
+    if (flights?.size === 0) this.#flights.delete(key);
+  }
+
+  /** What is being loaded under this key is out of date before it is there. */
+  #forgetFlights(key: Key): void {
+    for (const flight of this.#flights.get(key) ?? []) flight.isWanted = false;
+  }
+}
