@@ -1,5 +1,6 @@
 import { throwIfAborted } from '../base/cancellation.ts';
 import type { Clock, WallClock } from '../base/clock.ts';
+import type { ComputeOnce } from '../tiers/compute-once.ts';
 import type { Epochs } from '../tiers/epochs.ts';
 import { tagEpochs, type Descent, type DescentReport, type Found, type TierStack } from '../tiers/tier-stack.ts';
 import { digestOfKey } from './entry-digest.ts';
@@ -29,17 +30,6 @@ export interface MemoryPartition<V> extends Partition<V> {
 
 type Load<V> = (signal: AbortSignal, makeDraft?: MakeDraft<V>) => Promise<Loaded<V>>;
 
-/** Runs a computation once for all nodes: `compute` by one of them, the others get what it wrote by `read`. */
-export interface ComputeOnce {
-  <T>(work: {
-    readonly name: string;
-    readonly group: string | undefined;
-    readonly signal: AbortSignal;
-    read(signal: AbortSignal): Promise<T | undefined>;
-    compute(token: number): Promise<T>;
-  }): Promise<T>;
-}
-
 /** What a tiered partition is made of. */
 export interface TieredPartitionOptions<V> {
   /** Makes what lies in memory; it tells the watcher of its entries. */
@@ -55,7 +45,8 @@ export interface TieredPartitionOptions<V> {
   readonly promotes: boolean;
   /** Milliseconds an entry lives unless its own facts say otherwise. */
   readonly ttlMs?: number | undefined;
-  readonly once: ComputeOnce | undefined;
+  /** Has one node compute for all; every node for itself if left out. */
+  readonly once?: ComputeOnce | undefined;
 }
 
 /** A load that has not landed; what it lands is kept unless its key was taken out meanwhile. */
@@ -213,6 +204,7 @@ export class TieredPartition<V> implements MemoryPartition<V> {
         const start = this.#options.clock.now();
         const loaded = await load(signal, makeDraft);
         const costMs = loaded.costMs ?? this.#options.clock.now() - start;
+        this.#stack.learn(group, loaded.sizeBytes, costMs);
         if (loaded.keep !== false && isCurrent())
           await this.#descend(key, { ...loaded, costMs }, begun, tags, token, signal);
         return { ...loaded, costMs, keep: loaded.keep !== false && this.#options.write !== 'around' };
@@ -223,7 +215,9 @@ export class TieredPartition<V> implements MemoryPartition<V> {
         const there = await find(stop);
         return there === undefined ? undefined : this.#landed(there);
       };
-      return { ...(await once({ name: this.#stack.nameOf(digest), group, signal, read, compute })), isCurrent };
+      const costMs = this.#stack.costMs(group);
+      const work = { name: this.#stack.nameOf(digest), costMs, signal, read, compute };
+      return { ...(await once.run(work)), isCurrent };
     } finally {
       this.#give(key, flight);
     }

@@ -99,7 +99,7 @@ export class TierStack {
       const record = await this.#look(level, wanted, options);
       options.signal?.throwIfAborted();
       if (record === undefined || !(await this.#isCurrent(level, wanted, record, options.signal))) continue;
-      level.worth.learn(options.group, record.payload.length, record.costMs);
+      this.learn(options.group, record.payload.length, record.costMs);
       this.#promote(depth, wanted.name, record);
       return { record, level };
     }
@@ -128,6 +128,16 @@ export class TierStack {
       }
     }
     return found;
+  }
+
+  /** A value of a group had that size, and cost so much to compute: what fetches are weighed by. */
+  learn(group: string | undefined, sizeBytes: number, costMs: number): void {
+    for (const { worth } of this.#levels) worth.learn(group, sizeBytes, costMs);
+  }
+
+  /** Milliseconds that a value of a group is likely to cost; `undefined` where nobody knows. */
+  costMs(group: string | undefined): number | undefined {
+    return this.#levels[0]?.worth.costMs(group);
   }
 
   /** Sends a value down; settles when every level has acknowledged it that is to, or has failed. Never throws. */
@@ -172,13 +182,13 @@ export class TierStack {
   /** Waits until everything has gone down that is on its way, dirty values included. */
   async flush(): Promise<void> {
     await this.settled();
-    await Promise.all(this.#levels.map(({ writeBack }) => writeBack?.flush()));
+    await Promise.all(this.#levels.map(async ({ writeBack }) => writeBack?.flush()));
   }
 
   /** Has one value written now that lies in a buffer. */
   async flushOne(digest: Uint8Array): Promise<void> {
     const name = this.nameOf(digest);
-    await Promise.all(this.#levels.map(({ writeBack }) => writeBack?.flush(name)));
+    await Promise.all(this.#levels.map(async ({ writeBack }) => writeBack?.flush(name)));
   }
 
   /** Has `settled` wait for something that nobody else waits for. */
