@@ -1,0 +1,3 @@
+/** Records in Redis or Valkey. */
+export { RedisStore, type RedisStoreOptions } from './store.ts';
+export type { RedisAddress, RedisConnection } from './client.ts';
