@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { InferkvError, messageOf } from '../base/errors.ts';
 import { systemFiles, type AppendedFile, type FileLayer } from './file-layer.ts';
 import { frameOf, readFrames, type JournalEntry } from './journal-frames.ts';
-import { disown, isAbandoned, makeOwnFolderName } from './journal-owner.ts';
+import { disown, isAbandoned, makeOwnFolderName } from '../base/process-folder.ts';
 
 /**
  * What a crash may cost of what was acknowledged. `none`: everything that is not flushed (there is no journal); `interval`: if the

@@ -31,6 +31,11 @@ export interface RedisConnection {
 /** One server's client, or a Cluster's. */
 export type RedisClient = Redis | Cluster;
 
+interface Peer {
+  readonly Redis: typeof Redis;
+  readonly Cluster: typeof Cluster;
+}
+
 // Replies are mapped as they always were.
 type SingleOptions = Omit<RedisOptions, 'replyMapping'>;
 type SeveralOptions = Omit<ClusterOptions, 'redisOptions'> & { readonly redisOptions: SingleOptions };
@@ -140,7 +145,7 @@ function backoffMs(attempt: number): number {
   return Math.min(MAX_RECONNECT_MS, 25 * 2 ** Math.min(attempt, 10));
 }
 
-async function loadPeer(): Promise<Pick<typeof import('ioredis'), 'Redis' | 'Cluster'>> {
+async function loadPeer(): Promise<Peer> {
   try {
     return await import('ioredis');
   } catch (error) {

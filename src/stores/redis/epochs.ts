@@ -142,7 +142,7 @@ export class RedisEpochs implements EpochAuthority {
         ? line.xread('COUNT', BATCH, 'STREAMS', this.#log, id)
         : line.xread('COUNT', BATCH, 'BLOCK', blockMs, 'STREAMS', this.#log, id),
     );
-    const [, entries = []] = (reply as [string, [string, string[]][]][] | null)?.[0] ?? [];
+    const [, entries = []] = reply?.[0] ?? [];
     return entries.map(([each, [, scope = '', , epoch, , number]]) => ({
       id: each,
       scope,

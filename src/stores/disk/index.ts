@@ -1,0 +1,2 @@
+/** Records in a folder. */
+export { DiskStore, type DiskStoreOptions } from './store.ts';
