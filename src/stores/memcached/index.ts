@@ -1,0 +1,2 @@
+/** Records in Memcached. */
+export { MemcachedStore, type MemcachedStoreOptions } from './store.ts';
