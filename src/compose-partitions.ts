@@ -13,6 +13,9 @@ import type { TagStats } from './cache/statistics.ts';
 import { tensorCodec } from './cache/tensor-codec.ts';
 import type { TenantStats } from './cache/tenants.ts';
 import { PARTITION_NAMES, partitionSettings, type PartitionName, type PartitionSettings } from './config/partitions.ts';
+import { Tiers } from './compose-tiers.ts';
+import type { EntryWatcher } from './cache/entry-watcher.ts';
+import type { MemoryPartition } from './cache/tiered-partition.ts';
 import type { CheckedOptions } from './config/schema.ts';
 import { nameTag, tenantTag } from './inference/result-cache.ts';
 import { closeResident, type Resident } from './models/residency.ts';
@@ -67,7 +70,9 @@ const POISON = 0xdb;
 /** All partitions of a cache. Nothing fills `parameters`, `activations` and `attention` yet; their room is set aside. */
 export class Partitions {
   readonly models: HeapPartition<Resident>;
-  readonly results: HeapPartition<Tensors> | SharedPartition<Tensors>;
+  readonly results: MemoryPartition<Tensors>;
+  readonly tiers: Tiers;
+  #shared: SharedPartition<Tensors> | undefined;
   readonly #byName: Readonly<Record<PartitionName, AnyPartition>>;
 
   constructor(options: CheckedOptions, clock: Clock, listen?: Listen) {
@@ -81,7 +86,13 @@ export class Partitions {
       listener: listen?.('models'),
     });
     const listener = listen?.('results');
-    this.results = resultsOf(options, { ...partitionOptions(settings.results, clock, seed), listener });
+    const memory = (watcher?: EntryWatcher): MemoryPartition<Tensors> => {
+      const made = resultsOf(options, { ...partitionOptions(settings.results, clock, seed), listener, watcher });
+      if (made instanceof SharedPartition) this.#shared = made;
+      return made;
+    };
+    this.tiers = new Tiers(options, clock);
+    this.results = this.#resultsUpon(options, settings.results.ttlMs, memory);
     this.#byName = {
       models: this.models,
       parameters: heap('parameters'),
@@ -130,7 +141,7 @@ export class Partitions {
 
   /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` unless results lie in shared memory */
   handle(): SharedPartitionHandle {
-    if (this.results instanceof SharedPartition) return this.results.handle();
+    if (this.#shared !== undefined) return this.#shared.handle();
     throw new InferkvError(
       'ERR_INFERKV_CONFIG_INVALID',
       "The results lie in the main thread's own memory; set partitions.results.storage to 'shared'.",
@@ -140,6 +151,18 @@ export class Partitions {
   /** Closes every partition but `models`, which its owner closes. */
   async close(): Promise<void> {
     for (const name of PARTITION_NAMES) if (name !== 'models') await this.#byName[name].close();
+    await this.tiers.close();
+  }
+
+  #resultsUpon(
+    { partitions }: CheckedOptions,
+    ttlMs: number | undefined,
+    memory: (watcher?: EntryWatcher) => MemoryPartition<Tensors>,
+  ): MemoryPartition<Tensors> {
+    const use = partitions?.results ?? {};
+    if (this.tiers.areThere || use.tiers !== undefined)
+      return this.tiers.put('results', use, tensorCodec, ttlMs, memory);
+    return memory();
   }
 }
 

@@ -10,8 +10,10 @@ import {
   type Invalidation,
   type PartitionOptions,
 } from './compose-partitions.ts';
+import type { TiersReport } from './compose-tiers.ts';
 import type { PartitionName } from './config/partitions.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
+import type { PartitionTiers, TierSettings } from './config/tiers.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
@@ -48,7 +50,7 @@ export interface InferenceCacheOptions {
      * Results; 10% and `lru` if left out. With `storage: 'shared'` they lie in memory that worker threads look them up in
      * (`handle`); in the main thread's own, `heap`, if left out.
      */
-    readonly results?: PartitionOptions & { readonly storage?: 'heap' | 'shared' };
+    readonly results?: PartitionOptions & PartitionTiers & { readonly storage?: 'heap' | 'shared' };
     /** Parameters of models; 10% and `gdsf` if left out. */
     readonly parameters?: PartitionOptions;
     /** Intermediate feature maps; 5% and `gdsf` if left out. */
@@ -56,6 +58,12 @@ export interface InferenceCacheOptions {
     /** Keys and values of prompts; 10% and `lru` if left out. */
     readonly attention?: PartitionOptions;
   };
+  /** What lies below memory, by name, the nearest first: stores on disk and on the network (docs/tiers.md). */
+  readonly tiers?: Readonly<Record<string, TierSettings>>;
+  /** Milliseconds for which what may be out of date is served while invalidations of other nodes cannot be heard; 5,000 if left out. */
+  readonly maxStaleMs?: number;
+  /** `auto` has one node compute for all where a tier can grant the right; `off` has each compute for itself. `auto` if left out. */
+  readonly singleFlight?: 'auto' | 'off';
   /** Milliseconds for which a model's file is taken as unchanged without looking; 1,000 if left out. */
   readonly recheckMs?: number;
   /** Seed of every random choice; 1 if left out. */
@@ -106,6 +114,10 @@ export interface InferenceCache extends AsyncDisposable {
   handle(partition: 'results'): SharedPartitionHandle;
   /** Counters by partition. */
   stats(): Readonly<Record<PartitionName, PartitionStats>>;
+  /** What the tiers below memory have done, and how they stand. */
+  tiers(): TiersReport;
+  /** Waits until everything that was kept has gone down to the tiers that are to have it. */
+  flush(): Promise<void>;
   /** What tenants and tags have in a partition, the largest first, 100 of each if `limit` is left out; walks over its entries. */
   breakdown(partition: PartitionName, limit?: number): Breakdown;
   /** What is known of a key: where its entry is, or why it is not here. `CacheReport.key` has the key of a result. */
@@ -214,6 +226,14 @@ class ComposedCache implements InferenceCache {
 
   stats(): Readonly<Record<PartitionName, PartitionStats>> {
     return this.#partitions.stats();
+  }
+
+  tiers(): TiersReport {
+    return this.#partitions.tiers.report();
+  }
+
+  flush(): Promise<void> {
+    return this.#partitions.tiers.flush();
   }
 
   breakdown(partition: PartitionName, limit?: number): Breakdown {

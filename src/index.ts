@@ -61,5 +61,20 @@ export type {
 export type { TagStats } from './cache/statistics.ts';
 export type { TenantStats } from './cache/tenants.ts';
 export type { PartitionName } from './config/partitions.ts';
+export type { TierReport, TiersReport } from './compose-tiers.ts';
+export type { PartitionTier, PartitionTiers, TierSettings } from './config/tiers.ts';
+export { openRecord, sealRecord, type CacheRecord, type RecordFault, type SigningKey } from './stores/record.ts';
+export type {
+  CallOptions,
+  EpochAuthority,
+  EpochListener,
+  GetOptions,
+  GrantAuthority,
+  PutOptions,
+  PutOutcome,
+  Store,
+  StoreStats,
+  StoreTraits,
+} from './stores/store.ts';
 export type { Policy, PolicyContext, PolicyFactory } from './policies/policy.ts';
 export type { ChannelMessages, ChannelName } from './telemetry/channels.ts';

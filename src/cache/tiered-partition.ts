@@ -255,8 +255,6 @@ export class TieredPartition<V> implements MemoryPartition<V> {
     const descent = this.#describe(key, loaded.value, { ...loaded, tags: known }, begun, token);
     if (descent === undefined) return;
     await this.#stack.write({ ...descent, signal });
-    // Who waits for it at other nodes is not to wait until it is flushed.
-    if (token > 0) await this.#stack.flushOne(descent.digest);
   }
 
   /** A value as it goes down; `undefined` where it is not known what it was made under. */

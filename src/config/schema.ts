@@ -2,6 +2,7 @@ import { z } from 'zod';
 
 import { InferkvError } from '../base/errors.ts';
 import { modelSettingsSchema, type ModelSettings } from '../models/model-settings.ts';
+import { partitionTiersSchema, tiersSchema, type PartitionTiers, type TierSettings } from './tiers.ts';
 import { serverSchema, type ServerOptions } from './server-settings.ts';
 
 const bytes = z.union([z.number().positive(), z.string().min(1)]);
@@ -25,11 +26,14 @@ const cacheFields = {
     .strictObject({
       models: partition.extend({ keepAliveMs: milliseconds.optional() }).optional(),
       parameters: partition.optional(),
-      results: partition.extend({ storage: z.enum(['heap', 'shared']).optional() }).optional(),
+      results: partition.extend({ storage: z.enum(['heap', 'shared']).optional(), ...partitionTiersSchema }).optional(),
       activations: partition.optional(),
       attention: partition.optional(),
     })
     .optional(),
+  tiers: tiersSchema.optional(),
+  maxStaleMs: milliseconds.optional(),
+  singleFlight: z.enum(['auto', 'off']).optional(),
   recheckMs: milliseconds.optional(),
   seed: z.number().int().optional(),
   debug: z.boolean().optional(),
@@ -68,15 +72,20 @@ export interface CheckedOptions {
         readonly models?: (CheckedPartition & { readonly keepAliveMs?: number | undefined }) | undefined;
         readonly parameters?: CheckedPartition | undefined;
         readonly results?:
-          | (CheckedPartition & {
-              /** `heap`: JavaScript memory of the main thread; `shared`: memory that all threads see. */
-              readonly storage?: 'heap' | 'shared' | undefined;
-            })
+          | (CheckedPartition &
+              PartitionTiers & {
+                /** `heap`: JavaScript memory of the main thread; `shared`: memory that all threads see. */
+                readonly storage?: 'heap' | 'shared' | undefined;
+              })
           | undefined;
         readonly activations?: CheckedPartition | undefined;
         readonly attention?: CheckedPartition | undefined;
       }
     | undefined;
+  /** What lies below memory, by name; nothing if left out. */
+  readonly tiers?: Readonly<Record<string, TierSettings>> | undefined;
+  readonly maxStaleMs?: number | undefined;
+  readonly singleFlight?: 'auto' | 'off' | undefined;
   readonly recheckMs?: number | undefined;
   readonly seed?: number | undefined;
   readonly debug?: boolean | undefined;

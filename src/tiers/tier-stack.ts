@@ -185,12 +185,6 @@ export class TierStack {
     await Promise.all(this.#levels.map(async ({ writeBack }) => writeBack?.flush()));
   }
 
-  /** Has one value written now that lies in a buffer. */
-  async flushOne(digest: Uint8Array): Promise<void> {
-    const name = this.nameOf(digest);
-    await Promise.all(this.#levels.map(async ({ writeBack }) => writeBack?.flush(name)));
-  }
-
   /** Has `settled` wait for something that nobody else waits for. */
   track(work: Promise<unknown>): void {
     const tracked = work.catch(() => undefined).finally(() => this.#underWay.delete(tracked));

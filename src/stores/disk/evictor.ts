@@ -14,7 +14,7 @@ interface Seat {
 const SEAT_MS = 3000;
 const STEP = 256;
 // Inline records may take a quarter: the index does not shrink, so that what it once took is gone for segments.
-export const INLINE_SHARE = 0.25;
+const INLINE_SHARE = 0.25;
 // Room is made before it is needed, so that writers of other processes find some.
 const LOW_WATER = 0.9;
 // Records of the oldest segment that were used since they came are written again, as long as they are no more of it than this.

@@ -28,7 +28,7 @@ export interface OpenFolder {
 interface Shared {
   readonly opened: OpenFolder;
   users: number;
-  end(): Promise<void>;
+  readonly end: () => Promise<void>;
 }
 
 const MIN_SEGMENT_BYTES = 2 ** 20;

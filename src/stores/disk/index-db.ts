@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type * as Lmdb from 'lmdb';
 import type { Database, RootDatabase } from 'lmdb';
 
 import { InferkvError, messageOf } from '../../base/errors.ts';
@@ -126,8 +127,8 @@ function readMark(folder: string): number | undefined {
 }
 
 function openDatabases(folder: string, epochBase: number): IndexDb {
-  // Its module does not load in the moment it is imported but its native part does: only who has a disk store needs it.
-  const { open } = createRequire(import.meta.url)('lmdb') as typeof import('lmdb');
+  // Its native part is loaded when it is imported, and only who has a disk store needs it.
+  const { open } = createRequire(import.meta.url)('lmdb') as typeof Lmdb;
   const root = open<unknown, string>(join(folder, INDEX), { maxDbs: 8, noSubdir: false, cache: false });
   // Readers that died pin what they read, and the file would grow.
   root.readerCheck();

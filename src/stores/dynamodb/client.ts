@@ -1,3 +1,4 @@
+import type * as DynamoSdk from '@aws-sdk/client-dynamodb';
 import type { AttributeValue, DynamoDBClient, DynamoDBClientConfig } from '@aws-sdk/client-dynamodb';
 
 import { abortError, orAborted, throwIfAborted, whenAborted } from '../../base/cancellation.ts';
@@ -20,7 +21,7 @@ export interface DynamoConnection {
 }
 
 /** The SDK, as it is loaded. */
-type Sdk = typeof import('@aws-sdk/client-dynamodb');
+type Sdk = typeof DynamoSdk;
 
 const THROTTLED: ReadonlySet<string> = new Set([
   'ProvisionedThroughputExceededException',

@@ -138,15 +138,11 @@ export class DynamoStore implements Store {
       chunks: Math.ceil(lengthBytes / CHUNK_BYTES),
       lengthBytes,
     };
-    const chunks = chunkNamesOf(key, manifest).map((chunk, at) => ({
-      ...facts,
-      [KEY_ATTRIBUTE]: { S: chunk },
-      v: { B: record.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES) },
-    }));
-    await this.#writeItems(
-      chunks.map((item) => ({ PutRequest: { Item: item } })),
-      signal,
-    );
+    const chunks = chunkNamesOf(key, manifest).map((chunk, at) => {
+      const v = { B: record.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES) };
+      return { PutRequest: { Item: Object.assign({ [KEY_ATTRIBUTE]: { S: chunk }, v }, facts) } };
+    });
+    await this.#writeItems(chunks, signal);
     const described = {
       g: { S: manifest.generation },
       c: { N: String(manifest.chunks) },

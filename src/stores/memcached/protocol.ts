@@ -30,7 +30,7 @@ export interface MemcachedResponse {
   readonly value: Uint8Array;
 }
 
-export const HEADER_BYTES = 24;
+const HEADER_BYTES = 24;
 const REQUEST = 0x80;
 const RESPONSE = 0x81;
 

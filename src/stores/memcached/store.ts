@@ -89,7 +89,10 @@ export class MemcachedStore implements Store {
     this.traits = { maxRecordBytes, persistent: false, reach: 'network' };
     const maxBodyBytes = maxItemBytes + ITEM_OVERHEAD_BYTES;
     this.#items = new Items(
-      servers.map((server) => ({ ...addressOf(server), username, password, connectTimeoutMs, maxBodyBytes })),
+      servers.map((server) => {
+        const { host, port } = addressOf(server);
+        return { host, port, username, password, connectTimeoutMs, maxBodyBytes };
+      }),
     );
     const check = (signal: AbortSignal | undefined): void => this.#check(signal);
     this.epochs = memcachedEpochs(this.#items, prefix, wallClock, check);
