@@ -1,0 +1,49 @@
+import { DiskStore } from '../../src/stores/disk/index.ts';
+import { DynamoStore } from '../../src/stores/dynamodb/index.ts';
+import { MemcachedStore } from '../../src/stores/memcached/index.ts';
+import { RedisStore } from '../../src/stores/redis/index.ts';
+import { SharedMemoryRecords } from '../../src/stores/shared-memory/record-store.ts';
+import type { Store } from '../../src/stores/store.ts';
+import { startDynalite } from './dynalite.ts';
+import { startMemcached } from './memcached-server.ts';
+import { freePort } from './processes.ts';
+import { startRedis } from './redis-server.ts';
+import { policyOf } from './shared-memory.ts';
+import { TempFolder } from './temp.ts';
+
+/** A kind of store with all that it needs. */
+export interface RunningStores {
+  /** Another store object over the same records; in shared memory it has its own. */
+  open(): Store;
+  stop(): Promise<void>;
+}
+
+/** Starts what each of the five stores needs. */
+export const STORES: Readonly<Record<string, () => Promise<RunningStores>>> = {
+  'shared-memory': async () => ({
+    open: () => new SharedMemoryRecords({ budgetBytes: 16 * 2 ** 20, policy: policyOf('lru') }),
+    stop: async () => undefined,
+  }),
+  disk: async () => {
+    const folder = new TempFolder();
+    return {
+      open: () => new DiskStore({ folder: folder.path, budgetBytes: 64 * 2 ** 20 }),
+      stop: async () => folder[Symbol.dispose](),
+    };
+  },
+  redis: async () => {
+    const server = await startRedis(await freePort());
+    return { open: () => new RedisStore({ url: `redis://127.0.0.1:${server.port}` }), stop: () => server.kill() };
+  },
+  memcached: async () => {
+    const server = await startMemcached(await freePort());
+    return {
+      open: () => new MemcachedStore({ servers: [`127.0.0.1:${server.port}`] }),
+      stop: () => server.kill(),
+    };
+  },
+  dynamodb: async () => {
+    const server = await startDynalite();
+    return { open: () => new DynamoStore(server.options), stop: () => server.stop() };
+  },
+};
