@@ -19,6 +19,8 @@ const MAY_IMPORT = {
     'telemetry',
     'config',
     'compose.ts',
+    'compose-tiers.ts',
+    'stores',
     'demo',
     'engines',
     'images',

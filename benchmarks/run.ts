@@ -6,11 +6,12 @@ import { concurrency } from './concurrency.ts';
 import { policies } from './policies.ts';
 import { resnet } from './resnet/suite.ts';
 import { server } from './server.ts';
+import { stores } from './stores.ts';
 import { shared } from './shared.ts';
 import type { Figures, Suite } from './suite.ts';
 import { whatif } from './whatif.ts';
 
-const suites: readonly Suite[] = [resnet, concurrency, server, core, policies, shared, whatif];
+const suites: readonly Suite[] = [resnet, concurrency, server, core, policies, shared, stores, whatif];
 
 const USAGE = `Usage: npm run bench -- SUITE [--quick] [--json]
 

@@ -1,5 +1,5 @@
 /** The tiers below memory: which stores there are, how they are guarded, and how partitions are put upon them. */
-import { systemWallClock, type Clock, type WallClock } from './base/clock.ts';
+import { systemClock, systemWallClock, type Clock, type WallClock } from './base/clock.ts';
 import { InferkvError } from './base/errors.ts';
 import { createRandom, type Random } from './base/random.ts';
 import { TieredPartition, type MemoryPartition } from './cache/tiered-partition.ts';
@@ -143,7 +143,7 @@ export class Tiers {
   #make(name: string, settings: TierSettings, random: Random): MadeTier {
     const { deadlineMs, writeDeadlineMs, maxConcurrent, maxQueued } = settings;
     const clock = this.#clock;
-    const store = makeStore(name, settings, clock, this.#wallClock);
+    const store = storeOf(name, settings, clock, this.#wallClock);
     const guard = new GuardedStore(store, { clock, random, deadlineMs, writeDeadlineMs, maxConcurrent, maxQueued });
     const signers = signersOf(name, settings, store);
     const tier = new Tier({ name, store: guard, signers, wallClock: this.#wallClock });
@@ -180,7 +180,13 @@ function reportOf({ tier, guard, worth, writeBack }: MadeTier): TierReport {
   return { ...guard.stats(), ...tier.stats(), place, worth: worth.stats(), back: writeBack?.stats() };
 }
 
-function makeStore(name: string, settings: TierSettings, clock: Clock, wallClock: WallClock): Store {
+/** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` */
+export function storeOf(
+  name: string,
+  settings: TierSettings,
+  clock: Clock = systemClock,
+  wallClock: WallClock = systemWallClock,
+): Store {
   const size = (setting: string, value: number | string | undefined): number | undefined =>
     value === undefined ? undefined : bytesOfSetting(`tiers.${name}.${setting}`, value);
   const maxRecordBytes = size('maxRecordBytes', settings.maxRecordBytes);

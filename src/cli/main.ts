@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 
 import { Command } from 'commander';
 
+import { benchCommand } from './bench.ts';
 import { buildTorchCommand } from './build-torch.ts';
 import { EXIT, reportError } from './common.ts';
 import { configCommand } from './config.ts';
@@ -29,6 +30,7 @@ const commands = [
   keysCommand(),
   recordCommand(),
   simulateCommand(),
+  benchCommand(),
   demoCommand(),
   buildTorchCommand(),
 ];
