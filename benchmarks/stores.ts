@@ -149,21 +149,6 @@ async function redisOverBare(rounds: number): Promise<Figures> {
 
 /** Hits in memory, of caches with one tier below them and with four: what lies below is not touched, and may cost nothing. */
 async function fourTiersOverOne(rounds: number): Promise<Figures> {
-  const hitsOver = async (tiers: number): Promise<{ readonly run: () => Promise<void>; close(): Promise<void> }> => {
-    const names = Array.from({ length: tiers }, (_, at) => `tier${at}`);
-    const options: InferenceCacheOptions = {
-      tiers: Object.fromEntries(names.map((name) => [name, { store: new MapStore(name) }])),
-    };
-    const cache = createInferenceCache(options);
-    const session: Session = new CountingSession(64);
-    const model = await cache.wrap(session, { artifact: { digest: 'four tiers' } });
-    const inputs = Array.from({ length: 64 }, (_, at) => ({ x: tensor(Float32Array.of(at), [1]) }));
-    for (const input of inputs) await model.run(input);
-    const run = async (): Promise<void> => {
-      for (let round = 0; round < 100; round++) for (const input of inputs) await model.run(input);
-    };
-    return { run, close: () => cache.close() };
-  };
   const [one, four] = [await hitsOver(1), await hitsOver(4)];
   await timed(one.run);
   await timed(four.run);
@@ -175,4 +160,25 @@ async function fourTiersOverOne(rounds: number): Promise<Figures> {
     memory_hit_four_tiers_us: (median(times.four) * 1000) / 6400,
     memory_hit_four_tiers_over_one: median(times.four) / median(times.one),
   };
+}
+
+interface Hits {
+  readonly run: () => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+async function hitsOver(tiers: number): Promise<Hits> {
+  const names = Array.from({ length: tiers }, (_, at) => `tier${at}`);
+  const options: InferenceCacheOptions = {
+    tiers: Object.fromEntries(names.map((name) => [name, { store: new MapStore(name) }])),
+  };
+  const cache = createInferenceCache(options);
+  const session: Session = new CountingSession(64);
+  const model = await cache.wrap(session, { artifact: { digest: 'four tiers' } });
+  const inputs = Array.from({ length: 64 }, (_, at) => ({ x: tensor(Float32Array.of(at), [1]) }));
+  for (const input of inputs) await model.run(input);
+  const run = async (): Promise<void> => {
+    for (let round = 0; round < 100; round++) for (const input of inputs) await model.run(input);
+  };
+  return { run, close: () => cache.close() };
 }

@@ -9,7 +9,7 @@ import { formatBytes } from '../base/bytes.ts';
 import { messageOf } from '../base/errors.ts';
 import { storeOf } from '../compose-tiers.ts';
 import type { TierSettings } from '../config/tiers.ts';
-import { measureStore, STORE_FEATURES, type Measurement } from '../stores/comparison.ts';
+import { measureStore, STORE_FEATURES, type Measurement, type StoreFeatures } from '../stores/comparison.ts';
 import type { Store } from '../stores/store.ts';
 import { configOf, print, printJson, table, withConfigFlags, withProgress, type CommonFlags } from './common.ts';
 
@@ -99,12 +99,11 @@ async function compare(settings: Readonly<Record<string, TierSettings>>, flags: 
   print(table([head, ...measured.flatMap(([name, done]) => done.map((each) => rowOf(name, each)))]));
   for (const [name, why] of unreachable) print(`\n${name} was not measured: ${why}`);
   print('');
-  print(
-    table([
-      ['store', ...FEATURES],
-      ...Object.entries(STORE_FEATURES).map(([name, features]) => [name, ...FEATURES.map((each) => features[each])]),
-    ]),
-  );
+  print(table([['store', ...FEATURES], ...Object.entries(STORE_FEATURES).map(featuresOf)]));
+}
+
+function featuresOf([name, features]: readonly [string, StoreFeatures]): readonly string[] {
+  return [name].concat(FEATURES.map((each) => features[each]));
 }
 
 function rowOf(

@@ -10,6 +10,12 @@ import { Epochs } from './epochs.ts';
 
 const settle = (): Promise<void> => new Promise(setImmediate);
 
+/** An authority that tells nobody of changes. */
+const mute = (epochs: EpochAuthority): EpochAuthority => ({
+  read: (scopes) => epochs.read(scopes),
+  bump: (scopes) => epochs.bump(scopes),
+});
+
 /** An authority whose line to its listeners a test can cut. */
 const withLine = (): {
   readonly authority: EpochAuthority;
@@ -22,8 +28,7 @@ const withLine = (): {
     server,
     line: undefined as EpochListener | undefined,
     authority: {
-      read: epochs.read,
-      bump: epochs.bump,
+      ...mute(epochs),
       subscribe: (listener: EpochListener) => {
         made.line = listener;
         return async () => undefined;
@@ -105,8 +110,7 @@ describe('epochs', () => {
     const server = new MapServer();
     const { epochs: authority } = new MapStore('map', server);
     const clock = new FakeClock();
-    const mute = { read: authority.read, bump: authority.bump };
-    const epochs = new Epochs({ authority: mute, clock, base: 1, maxStaleMs: 1000 });
+    const epochs = new Epochs({ authority: mute(authority), clock, base: 1, maxStaleMs: 1000 });
     await epochs.ready(['a']);
     const heard: string[] = [];
     epochs.onInvalidated((tag) => void heard.push(tag));
@@ -141,8 +145,7 @@ describe('epochs', () => {
   it('ask again where a record is newer than what is known', async () => {
     const server = new MapServer();
     const { epochs: authority } = new MapStore('map', server);
-    const mute = { read: authority.read, bump: authority.bump };
-    const epochs = new Epochs({ authority: mute, clock: new FakeClock(), base: 1 });
+    const epochs = new Epochs({ authority: mute(authority), clock: new FakeClock(), base: 1 });
     await epochs.ready(['a']);
     const [raised] = await authority.bump(['a']);
     assert.equal(await epochs.check(record('a', raised ?? 0)), 'current');

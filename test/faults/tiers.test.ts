@@ -52,10 +52,10 @@ for (const [kind, start] of Object.entries(STORES)) {
             await ask(x);
           }
           await until(async () => {
-            const before = session.runs;
+            const { runs } = session;
             await askAll(3 * KEYS);
             // What was written after it came back is found.
-            return session.runs === before;
+            return session.runs === runs;
           });
           if (['garbage', 'cut', 'flipped', 'other'].includes(fault)) {
             const { faults = {} } = cache.tiers().tiers[0] ?? {};
