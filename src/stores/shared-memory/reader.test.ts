@@ -13,6 +13,7 @@ import { SharedMemoryStore } from './store.ts';
 
 const facts = { costMs: 5 };
 const MIB = 2 ** 20;
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
 const coded = (code: ErrorCode) => (error: unknown) => isInferkvError(error, code);
 const [a, b, c] = [digestOf(1), digestOf(2), digestOf(3)];
@@ -197,6 +198,22 @@ describe('the shared memory store, for other threads', () => {
     assert.equal(reader.reserve(10), undefined);
     assert.equal(store.stats().entries, 63);
     assert.notEqual(reader.reserve(10), undefined);
+  });
+
+  it('wakes a writer whose messages have been read, however many it sent at a time', async () => {
+    using store = storeOf(MIB);
+    using writer = SharedMemoryReader.attach(store.handle(), { writes: true });
+    store.hear();
+    const slabs = Array.from({ length: 64 }, () => writer.reserve(8)).filter((slab) => slab !== undefined);
+    assert.equal(slabs.length, 63);
+    let isThere = false;
+    const next = writer.reserveWhenGranted(8).finally(() => (isThere = true));
+    for (const [key, slab] of slabs.entries()) writer.commit(slab, digestOf(key), facts);
+    store.hear();
+    await turn();
+    assert.equal(isThere, true, 'waits for ever');
+    (await next).abandon();
+    assert.equal(store.stats().entries, 63);
   });
 
   it('grants no more than its share', async () => {

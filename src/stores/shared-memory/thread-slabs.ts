@@ -101,7 +101,7 @@ export class ThreadSlabs {
     const units = entryUnits(lengthBytes, metadataBytes);
     this.#collect();
     // Each slab must find room for its commit, however many messages wait; one more is kept for asking.
-    if (this.#room() < 2) return undefined;
+    if (this.#room() < 2 && this.#isStalled()) return undefined;
     const region = this.#bestRegion(units);
     if (region === undefined) {
       this.ask(units);
@@ -175,6 +175,16 @@ export class ThreadSlabs {
   /** Messages there is room for beyond those that outstanding slabs will need. */
   #room(): number {
     return this.#sender.room - this.#outstanding;
+  }
+
+  /**
+   * Has the owner answer once it has read messages, for nothing else may change then that a wait could end by; `false` if it
+   * has read some just now.
+   */
+  #isStalled(): boolean {
+    // The owner reads first and looks for stalls then, so one of the two sees what the other has written.
+    Atomics.add(this.#memory.words, this.#area + AREA.stalls, 1);
+    return this.#room() < 2;
   }
 
   /** Takes over regions that the owner has put into the thread's mail. */
