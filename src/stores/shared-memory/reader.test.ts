@@ -43,6 +43,7 @@ describe('the shared memory store, for other threads', () => {
       // What is left of a handle that went to another process as JSON.
       JSON.parse(JSON.stringify(handle)),
       { ...handle, control: new SharedArrayBuffer(8) },
+      { ...handle, control: new SharedArrayBuffer(193) },
       { ...handle, control: new SharedArrayBuffer(handle.control.byteLength) },
       { ...handle, control: handle.control.slice(0, 4096) },
       { ...handle, segments: [] },
@@ -198,6 +199,35 @@ describe('the shared memory store, for other threads', () => {
     assert.equal(reader.reserve(10), undefined);
     assert.equal(store.stats().entries, 63);
     assert.notEqual(reader.reserve(10), undefined);
+  });
+
+  it('takes no lengths that cannot be, and leaves what lies beside a slab as it was', () => {
+    using store = storeOf(MIB, { grantBytes: 4096 });
+    store.put(a, new Uint8Array(6400).fill(7), facts);
+    using writer = SharedMemoryReader.attach(store.handle(), { writes: true });
+    store.hear();
+    const metadata = new Uint8Array(40).fill(9);
+    using theirs = writer.reserve(64, metadata.length);
+    using own = store.reserve(64, metadata.length);
+    assert.ok(theirs !== undefined && own !== undefined);
+    for (const lengthBytes of [-3200, -1, 0.5, Number.NaN, 65]) {
+      const commit = { costMs: 1, metadata };
+      assert.throws(() => writer.commit(theirs, b, commit, lengthBytes), coded('ERR_INFERKV_INPUT_INVALID'));
+      assert.throws(() => own.commit(b, commit, lengthBytes), coded('ERR_INFERKV_INPUT_INVALID'));
+    }
+    for (const [length, more] of [
+      [0.5, 0.5],
+      [64, -1],
+      [64, 65_536],
+    ] as const) {
+      assert.throws(() => writer.reserve(length, more), coded('ERR_INFERKV_INPUT_INVALID'), `${length}, ${more}`);
+    }
+    using long = writer.reserve(70_000 - 64) ?? (store.hear(), writer.reserve(70_000 - 64));
+    assert.ok(long !== undefined);
+    const tooMuch = { costMs: 1, metadata: new Uint8Array(65_536) };
+    assert.throws(() => writer.commit(long, b, tooMuch, 64), coded('ERR_INFERKV_INPUT_INVALID'));
+    assert.deepEqual(read(store, a), Array(6400).fill(7));
+    assert.deepEqual([read(store, b), store.stats().unreadableMessages], [undefined, 0]);
   });
 
   it('wakes a writer whose messages have been read, however many it sent at a time', async () => {

@@ -1,6 +1,7 @@
 import { InferkvError } from '../../base/errors.ts';
 import type { Memory } from './handle.ts';
-import { AREA, entryBytes, entryUnits, HEADER, KIND, MAIL, MAIL_PER_THREAD, metadataAt, UNIT_BYTES } from './layout.ts';
+import { AREA, entryUnits, HEADER, KIND, MAIL, MAIL_PER_THREAD, metadataAt, UNIT_BYTES } from './layout.ts';
+import { doFit } from './lengths.ts';
 import { MessageSender } from './messages.ts';
 
 /** Moments of writing at which a test may let the thread die. */
@@ -131,7 +132,7 @@ export class ThreadSlabs {
 
   commit(slab: WritableSlab, key: Int32Array, lengthBytes: number, facts: SharedEntryFacts, expiresAt: number): void {
     const metadata = facts.metadata ?? new Uint8Array(0);
-    if (lengthBytes > slab.bytes.length || entryBytes(lengthBytes, metadata.length) > slab.units * UNIT_BYTES) {
+    if (lengthBytes > slab.bytes.length || !doFit(lengthBytes, metadata.length, slab.units)) {
       throw new InferkvError(
         'ERR_INFERKV_INPUT_INVALID',
         `The value (${lengthBytes} bytes) and its metadata (${metadata.length}) do not fit in the slab; reserve more.`,
