@@ -1,4 +1,5 @@
 import { invariant } from '../base/assertions.ts';
+import type { InferkvError } from '../base/errors.ts';
 import { UNIT_BYTES, entryUnits } from '../stores/shared-memory/layout.ts';
 import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
 import { SharedMemoryStore } from '../stores/shared-memory/store.ts';
@@ -185,9 +186,11 @@ export class SharedEntries<V> {
     };
   }
 
-  close(): void {
+  /** @param error what those are told who wait for room */
+  close(error: InferkvError): void {
     this.isClosed = true;
     this.#timer?.cancel();
+    this.room.close(error);
     this.books.because(DEPARTED.closed, () => this.store.close());
     this.store.reclaim();
   }
