@@ -192,7 +192,7 @@ export class Entries {
     this.reclaim();
     block = this.allocator.allocate(units, this.reserved);
     if (block !== NONE) return block;
-    if (this.allocator.freeUnits + this.#evictableUnits() < units) return NONE;
+    if (!this.#canMakeRoom(units)) return NONE;
     this.#hearHits();
     while (block === NONE) {
       const hole = this.#evictNext();
@@ -358,12 +358,19 @@ export class Entries {
     return slot !== this.reserved && this.isLive(slot) && !this.pins.isPinned(slot);
   }
 
-  #evictableUnits(): number {
-    let units = this.#liveUnits;
+  /** Whether so many units in one run would be free if everything left that may. */
+  #canMakeRoom(units: number): boolean {
+    const { allocator } = this;
+    let possible = allocator.freeUnits + this.#liveUnits;
+    let staying = allocator.usedBlocks - this.#live;
     for (const slot of this.pins.pinned()) {
-      if (this.isLive(slot)) units -= this.allocator.units(this.#blockOf[slot] as number);
+      if (!this.isLive(slot)) continue;
+      possible -= allocator.units(this.#blockOf[slot] as number);
+      staying++;
     }
-    return units;
+    // What stays cuts the rest into so many runs at most, and the longest of them is no shorter than their average.
+    if (possible >= units * (staying + allocator.segments)) return true;
+    return possible >= units && allocator.longestRun((block) => this.#mayGo(block)) >= units;
   }
 
   #word(slot: number, field: number): number {

@@ -134,6 +134,20 @@ describe('the shared memory store, for its owner', () => {
     assertAccounts(store);
   });
 
+  it('evicts nothing where what is leased leaves no run that is long enough', () => {
+    const key = (at: number): Uint8Array => digestOf(100 + at);
+    using store = storeOf(MIB);
+    for (let at = 0; at < 10; at++) store.put(key(at), new Uint8Array(100_000), facts);
+    using lease = store.lease(key(5));
+    const { evictions } = store.stats();
+    assert.equal(store.put(a, new Uint8Array(600_000), facts), false);
+    assert.deepEqual([store.stats().evictions, store.stats().entries], [evictions, 10]);
+    // Up to there it would do.
+    assert.equal(store.put(a, new Uint8Array(500_000), facts), true);
+    assert.equal(lease?.bytes.length, 100_000);
+    assertAccounts(store);
+  });
+
   it('lets entries expire, and frees them by and by', () => {
     const clock = new FakeClock();
     using store = storeOf(MIB, { clock });
