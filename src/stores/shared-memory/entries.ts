@@ -168,6 +168,11 @@ export class Entries {
     this.#toRetired(slot);
   }
 
+  /** Takes every entry out. */
+  clear(): void {
+    for (let slot = 0; slot < this.#top; slot++) if (this.isLive(slot)) this.remove(slot);
+  }
+
   /** Frees what left and is pinned by nobody any more. */
   reclaim(): void {
     this.pins.refresh();
@@ -361,13 +366,10 @@ export class Entries {
   /** Whether so many units in one run would be free if everything left that may. */
   #canMakeRoom(units: number): boolean {
     const { allocator } = this;
-    let possible = allocator.freeUnits + this.#liveUnits;
-    let staying = allocator.usedBlocks - this.#live;
-    for (const slot of this.pins.pinned()) {
-      if (!this.isLive(slot)) continue;
-      possible -= allocator.units(this.#blockOf[slot] as number);
-      staying++;
-    }
+    const leased = this.pins.pinned().filter((slot) => this.isLive(slot));
+    const leasedUnits = leased.reduce((sum, slot) => sum + allocator.units(this.#blockOf[slot] as number), 0);
+    const possible = allocator.freeUnits + this.#liveUnits - leasedUnits;
+    const staying = allocator.usedBlocks - this.#live + leased.length;
     // What stays cuts the rest into so many runs at most, and the longest of them is no shorter than their average.
     if (possible >= units * (staying + allocator.segments)) return true;
     return possible >= units && allocator.longestRun((block) => this.#mayGo(block)) >= units;

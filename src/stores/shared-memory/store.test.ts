@@ -5,6 +5,7 @@ import { FakeClock } from '../../base/clock.ts';
 import { isInferkvError, type ErrorCode } from '../../base/errors.ts';
 import { digestOf, policyOf, storeOf } from '../../../test/support/shared-memory.ts';
 import { SharedMemoryReader } from './reader.ts';
+import { planSizes, recordsFor } from './sizes.ts';
 import { SharedMemoryStore } from './store.ts';
 
 const facts = { costMs: 5 };
@@ -221,6 +222,14 @@ describe('the shared memory store, for its owner', () => {
     assert.throws(() => SharedMemoryReader.attach(store.handle()), coded('ERR_INFERKV_CLOSED'));
     assert.throws(() => reader.reserve(10), coded('ERR_INFERKV_CLOSED'));
     lease?.release();
+  });
+
+  it('has as many records as there can be, and no more, where the budget is very large', () => {
+    assert.equal(recordsFor(2 ** 30, 4096), 2 ** 18);
+    assert.equal(recordsFor(1, 4096), 256);
+    const budgetBytes = 2 ** 40;
+    const { layout } = planSizes({ budgetBytes, maxEntries: recordsFor(budgetBytes, 4096) });
+    assert.equal(layout.maxEntries, 2 ** 24);
   });
 
   it('reaches past four gigabytes', () => {

@@ -319,9 +319,7 @@ export class SharedMemoryStore implements Disposable {
     this.#threads.hear();
     this.#closed = true;
     Atomics.store(this.#memory.words, HEADER.closed, 1);
-    for (let slot = 0; slot < this.#memory.layout.maxEntries; slot++) {
-      if (this.#entries.isLive(slot)) this.#entries.remove(slot);
-    }
+    this.#entries.clear();
     this.#threads.wakeAll();
     Atomics.add(this.#memory.words, HEADER.doorbell, 1);
     Atomics.notify(this.#memory.words, HEADER.doorbell);
