@@ -44,12 +44,16 @@ export function checkLimits(limits: {
   readonly budgetBytes: number;
   readonly maxEntryBytes?: number | undefined;
   readonly ttlMs?: number | undefined;
+  readonly maxTenantBytes?: number | undefined;
+  readonly quotas?: Readonly<Record<string, number>> | undefined;
 }): void {
-  const { name, budgetBytes, maxEntryBytes, ttlMs } = limits;
+  const { name, budgetBytes, maxEntryBytes, ttlMs, maxTenantBytes, quotas = {} } = limits;
   const faults = [
     !(isSize(budgetBytes) && budgetBytes > 0) && `budgetBytes is ${budgetBytes}`,
     maxEntryBytes !== undefined && !(maxEntryBytes > 0) && `maxEntryBytes is ${maxEntryBytes}`,
     ttlMs !== undefined && !(ttlMs >= 0) && `ttlMs is ${ttlMs}`,
+    maxTenantBytes !== undefined && !(maxTenantBytes > 0) && `maxTenantBytes is ${maxTenantBytes}`,
+    ...Object.entries(quotas).map(([tenant, bytes]) => !(bytes > 0) && `the quota of ${tenant} is ${bytes}`),
   ].filter((fault) => fault !== false);
   if (faults.length === 0) return;
   throw new InferkvError(

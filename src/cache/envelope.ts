@@ -9,7 +9,7 @@ export interface Envelope {
 }
 
 /** The longest envelope that an entry of shared memory may have. */
-const MAX_ENVELOPE_BYTES = 0xffff;
+export const MAX_ENVELOPE_BYTES = 0xffff;
 
 const HEADER_BYTES = 4;
 const HAS_TENANT = 1;

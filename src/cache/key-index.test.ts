@@ -75,6 +75,23 @@ describe('the index of keys', () => {
     ]);
   });
 
+  it('leaves keys that are made to gather in one place to a map', (t) => {
+    // The inverse of what hashes are multiplied by: what is wanted of a hash says which characters give it.
+    const inverse = 0x0e8b2f51;
+    const gathering = Array.from({ length: 2000 }, (_, at) => {
+      const mixed = Math.imul((at << 16) | (at ^ 77), inverse);
+      return String.fromCharCode(...[0, 5, 10, 15, 20].map((shift) => (mixed >>> shift) & 31), mixed >>> 25);
+    });
+    assert.equal(new Set(gathering).size, gathering.length);
+    const index = new KeyIndex([]);
+    for (const [slot, key] of gathering.entries()) index.add(key, slot);
+    const { mock } = t.mock.method(Map.prototype, 'get');
+    assert.ok(gathering.every((key, slot) => index.find(key) === slot));
+    assert.equal(mock.callCount(), gathering.length);
+    t.mock.restoreAll();
+    play(gathering.map((key): Step => ({ do: 'add', key })));
+  });
+
   it('gives fingerprints that tell digests, numbers and short words apart', () => {
     const words = Array.from({ length: 20_000 }, (_, at) => `user:${at}`);
     const digests = words.map((word) => createHash('sha256').update(word).digest('hex'));

@@ -19,6 +19,9 @@ const SPREAD = 0x9e3779b1;
 const FINGERPRINT_SAMPLES = 12;
 // Among a million digests one in twenty meets a stranger of its own hash; this many of them are no accident.
 const MAX_STRANGERS = 8;
+// Half full, a table of a million keys has runs of about a hundred; keys that gather in one place though their hashes differ
+// are no accident either.
+const MAX_PROBES = 512;
 
 /**
  * Finds the slot of a key: open addressing with linear probing over one typed array, at most half full.
@@ -30,8 +33,8 @@ const MAX_STRANGERS = 8;
  *
  * Faster than a `Map` where entries come and go (`npm run bench -- core`): a removal knows its hash and does not
  * touch the key, which is seldom in the processor's caches by then, and a growing table leaves no garbage. Hashes are made of six
- * characters, which tells digests apart. Keys that differ elsewhere are found out when too many strangers share one
- * hash; from then on a `Map` does the work, whose hashes are seeded, so nobody can make it slow on purpose.
+ * characters, which tells digests apart. Keys that differ elsewhere, or are made to gather, are found out when too many strangers share one
+ * hash or one part of the table; from then on a `Map` does the work, whose hashes are seeded, so nobody can make it slow on purpose.
  *
  * Takes 4 to 8 times 4 bytes an entry for the table, 12 a slot for key and hash.
  */
@@ -87,7 +90,7 @@ export class KeyIndex {
     this.#hashes[slot] = hash;
     this.#size++;
     if (this.#map !== undefined) this.#map.set(key, slot);
-    else if (this.#put(hash, slot) > MAX_STRANGERS) this.#turnToMap();
+    else if (this.#put(hash, slot)) this.#turnToMap();
   }
 
   /** Takes the key of a slot out. */
@@ -103,6 +106,17 @@ export class KeyIndex {
     return this.#rows[2 * slot] as Key;
   }
 
+  /** 32 bits that equal keys share, of the key of a slot that holds one: at hand, unlike `identityOf`. */
+  hashAt(slot: number): number {
+    return this.#map === undefined ? (this.#hashes[slot] as number) : identityOf(this.keyOf(slot)) | 0;
+  }
+
+  /** The same of a key that is not in. */
+  hashOfStranger(key: Key): number {
+    if (this.#map !== undefined) return identityOf(key) | 0;
+    return this.#missedKey === key ? this.#missedHash : hashOf(key);
+  }
+
   /** The keys that are in, by slot. */
   *keys(): Generator<Key, undefined> {
     for (const [, key] of this.#entries()) yield key;
@@ -115,19 +129,20 @@ export class KeyIndex {
     }
   }
 
-  /** Puts a hash into the first free place; gives how many of the same hash were met on the way. */
-  #put(hash: number, slot: number): number {
+  /** Puts a hash into the first free place; `true` if it met more on the way there than chance brings together. */
+  #put(hash: number, slot: number): boolean {
     const table = this.#table;
     const mask = this.#mask;
+    const home = hash & mask;
     let strangers = 0;
-    let place = hash & mask;
+    let place = home;
     while (table[2 * place + 1] !== 0) {
       if (table[2 * place] === hash) strangers++;
       place = (place + 1) & mask;
     }
     table[2 * place] = hash;
     table[2 * place + 1] = slot + 1;
-    return strangers;
+    return strangers > MAX_STRANGERS || ((place - home) & mask) > MAX_PROBES;
   }
 
   /** Empties the place of a slot, and moves those after it up that would not be found any more. */

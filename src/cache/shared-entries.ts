@@ -1,6 +1,8 @@
 import { invariant } from '../base/assertions.ts';
+import type { InferkvError } from '../base/errors.ts';
 import { UNIT_BYTES, entryUnits } from '../stores/shared-memory/layout.ts';
 import type { OwnerSlab } from '../stores/shared-memory/owner-slab.ts';
+import { recordsFor } from '../stores/shared-memory/sizes.ts';
 import { SharedMemoryStore } from '../stores/shared-memory/store.ts';
 import { DEPARTED, REFUSED } from './departures.ts';
 import { hexOf } from './entry-digest.ts';
@@ -27,7 +29,6 @@ export interface Keepable {
 }
 
 const BYTES_AN_ENTRY = 4096;
-const MIN_ENTRIES = 256;
 // Looked at for expiry in the background: a step takes some ten microseconds, so a million entries are looked at within a minute.
 const SWEEP_SLOTS = 16_384;
 const SWEEP_PAUSE_MS = 1000;
@@ -51,7 +52,7 @@ export class SharedEntries<V> {
     let books: SharedBooks | undefined;
     this.store = SharedMemoryStore.create({
       budgetBytes,
-      maxEntries: maxEntries ?? Math.max(MIN_ENTRIES, Math.floor(budgetBytes / BYTES_AN_ENTRY)),
+      maxEntries: maxEntries ?? recordsFor(budgetBytes, BYTES_AN_ENTRY),
       ...(maxThreads !== undefined && { maxThreads }),
       clock,
       fillByte,
@@ -185,9 +186,11 @@ export class SharedEntries<V> {
     };
   }
 
-  close(): void {
+  /** @param error what those are told who wait for room */
+  close(error: InferkvError): void {
     this.isClosed = true;
     this.#timer?.cancel();
+    this.room.close(error);
     this.books.because(DEPARTED.closed, () => this.store.close());
     this.store.reclaim();
   }

@@ -11,7 +11,6 @@ import type { Explanation } from './explanation.ts';
 import { identityOf } from './key-index.ts';
 import { HeapLease, type Holding } from './holding.ts';
 import type {
-  Draft,
   EntryFacts,
   Fetched,
   FetchOptions,
@@ -24,7 +23,7 @@ import type {
   TierName,
 } from './partition.ts';
 import type { Share } from './share.ts';
-import { SharedDraft } from './shared-draft.ts';
+import { LoadDrafts, SharedDraft } from './shared-draft.ts';
 import { SharedEntries, type Keepable } from './shared-entries.ts';
 import { SharedFlights, type Loader } from './shared-flights.ts';
 import type { CopiedValue, LoadedCopy, SharedPartitionHandle } from './shared-messages.ts';
@@ -186,7 +185,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
   }
 
   async close(): Promise<void> {
-    if (!this.#entries.isClosed) this.#entries.close();
+    if (!this.#entries.isClosed) this.#entries.close(this.#closedError());
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -194,12 +193,7 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
   }
 
   /** @internal A hold on a value, loaded by the first of all threads' loaders if it does not lie here; to be given to `unshare`. */
-  async share(
-    digest: Uint8Array,
-    loader: Loader<Share<V>>,
-    isRefresh: boolean,
-    isCounted: boolean = false,
-  ): Promise<Share<V>> {
+  async share(digest: Uint8Array, loader: Loader<Share<V>>, isRefresh: boolean, isCounted = false): Promise<Share<V>> {
     if (this.#entries.isClosed) throw this.#closedError();
     const hex = hexOf(digest);
     if (!isRefresh) {
@@ -211,10 +205,8 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
         return { holding, status: 'hit', tier: 'memory' };
       }
       const joined = this.#flights.join(hex, loader);
-      if (joined !== undefined) {
-        this.#joined++;
-        return joined;
-      }
+      if (joined !== undefined) this.#joined++;
+      if (joined !== undefined) return joined;
     }
     return this.#flights.start(hex, loader);
   }
@@ -297,35 +289,38 @@ export class SharedPartition<V> implements Partition<V>, ConnectedPartition<V> {
     const start = this.#clock.now();
     let loaded: Loaded<V> | undefined;
     let facts: EntryFacts;
-    const drafts: SharedDraft<V>[] = [];
+    const drafts = new LoadDrafts<V>((form) => this.#draft(form));
     try {
-      loaded = await load(signal, (form) => this.#draft(form, drafts));
+      loaded = await load(signal, drafts.make);
       facts = { ...loaded, costMs: loaded.costMs ?? this.#clock.now() - start };
       checkFacts(key, facts);
     } catch (error) {
       slab?.abandon();
-      for (const draft of drafts) draft.slab.abandon();
+      drafts.end();
       this.#entries.room.pump();
       if (loaded !== undefined) this.#options.free?.(loaded.value);
       throw error;
     }
     const { value, keep = true, isCurrent, tier } = loaded;
-    const draft = drafts.find((each) => each === loaded.draft);
-    for (const other of drafts) if (other !== draft) other.slab.abandon();
+    const draft = drafts.end(loaded.draft);
     return () => {
       const isKept = keep && isCurrent?.() !== false;
-      if (draft === undefined) return this.#landing(this.#land(key, value, isKept, facts, slab), tier);
-      slab?.abandon();
-      return this.#landing(this.#landDraft(key, draft, isKept, facts), tier);
+      try {
+        if (draft === undefined) return this.#landing(this.#land(key, value, isKept, facts, slab), tier);
+        slab?.abandon();
+        return this.#landing(this.#landDraft(key, draft, isKept, facts), tier);
+      } finally {
+        // Where the codec fails, they are nobody's.
+        slab?.abandon();
+        draft?.slab.abandon();
+      }
     };
   }
 
-  #draft(form: Pick<EncodedValue, 'lengthBytes' | 'metadata'>, drafts: SharedDraft<V>[]): Draft<V> | undefined {
+  #draft(form: Pick<EncodedValue, 'lengthBytes' | 'metadata'>): SharedDraft<V> | undefined {
     const { maxEntryBytes = Number.POSITIVE_INFINITY } = this.#options;
     if (form.lengthBytes > maxEntryBytes) return undefined;
-    const draft = SharedDraft.make(this.#entries.store, this.#options.codec, form);
-    if (draft !== undefined) drafts.push(draft);
-    return draft;
+    return SharedDraft.make(this.#entries.store, this.#options.codec, form);
   }
 
   /** Takes in what a load wrote into the arena itself. */

@@ -8,6 +8,7 @@ import type { SharedMemoryStore } from '../stores/shared-memory/store.ts';
 interface Waiter {
   readonly lengthBytes: number;
   readonly resolve: (slab: OwnerSlab) => void;
+  readonly reject: (error: Error) => void;
 }
 
 // Nobody tells the owner when another thread releases what has left, so whoever waits looks again.
@@ -20,6 +21,7 @@ export class SharedRoom {
   readonly #waiters = new Set<Waiter>();
   #isTimed = false;
   #pumping = false;
+  #closed: InferkvError | undefined;
 
   constructor(store: SharedMemoryStore, clock: Clock) {
     this.#store = store;
@@ -29,9 +31,11 @@ export class SharedRoom {
   /**
    * Sets memory aside, waiting for it until the signal ends that.
    *
-   * @throws InferkvError `ERR_INFERKV_BUDGET_EXCEEDED` for more than an entry can have, or what the signal says
+   * @throws InferkvError `ERR_INFERKV_BUDGET_EXCEEDED` for more than an entry can have, what the signal says, or what
+   * `close` was told
    */
   async take(lengthBytes: number, signal: AbortSignal): Promise<OwnerSlab> {
+    if (this.#closed !== undefined) throw this.#closed;
     const { maxEntryBytes } = this.#store;
     if (lengthBytes > maxEntryBytes) {
       throw new InferkvError(
@@ -53,6 +57,10 @@ export class SharedRoom {
           stop();
           resolve(given);
         },
+        reject: (error) => {
+          stop();
+          reject(error);
+        },
       };
       this.#waiters.add(waiter);
       this.#lookAgain();
@@ -73,6 +81,13 @@ export class SharedRoom {
     } finally {
       this.#pumping = false;
     }
+  }
+
+  /** Ends every wait, as there will be no room any more. */
+  close(error: InferkvError): void {
+    this.#closed = error;
+    for (const waiter of this.#waiters) waiter.reject(error);
+    this.#waiters.clear();
   }
 
   #lookAgain(): void {

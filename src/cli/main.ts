@@ -43,6 +43,11 @@ function exitsByMeaning(command: Command): void {
 }
 exitsByMeaning(program);
 
+// Whoever reads what is printed may have seen enough (`| head`): no fault, and files are still to be written.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

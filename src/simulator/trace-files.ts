@@ -63,12 +63,14 @@ export class TraceFiles {
     return this.#writtenBytes;
   }
 
-  /** Appends whole lines; where they do not fit, to a new file. */
-  async append(lines: string): Promise<void> {
-    for (const piece of piecesOf(lines, this.#maxFileBytes - encodeHeader().length)) {
+  /** Appends whole lines; where they do not fit, to a new file. Gives the number of those that no file would hold, which are left out. */
+  async append(lines: string): Promise<number> {
+    const { pieces, leftOut } = piecesOf(lines, this.#maxFileBytes - encodeHeader().length);
+    for (const piece of pieces) {
       if (this.#fileBytes + piece.length > this.#maxFileBytes) await this.#next();
       await this.#put(piece);
     }
+    return leftOut;
   }
 
   async close(): Promise<void> {
@@ -96,11 +98,10 @@ export class TraceFiles {
   }
 }
 
-/** Cuts lines into pieces that fit a file; a line that fits none is left out. */
-function* piecesOf(lines: string, maxBytes: number): Generator<string> {
-  if (lines.length <= maxBytes) {
-    if (lines !== '') yield lines;
-    return;
-  }
-  for (const line of lines.split(/(?<=\n)/)) if (line.length <= maxBytes) yield line;
+/** Cuts lines into pieces that fit a file. */
+function piecesOf(lines: string, maxBytes: number): { readonly pieces: readonly string[]; readonly leftOut: number } {
+  if (lines.length <= maxBytes) return { pieces: lines === '' ? [] : [lines], leftOut: 0 };
+  const each = lines.split(/(?<=\n)/);
+  const pieces = each.filter(({ length }) => length <= maxBytes);
+  return { pieces, leftOut: each.length - pieces.length };
 }

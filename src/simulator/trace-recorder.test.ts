@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { describe, it } from 'node:test';
 
 import { FakeClock } from '../base/clock.ts';
@@ -120,6 +120,37 @@ describe('the recorder', () => {
     const { requests, dropped } = recorder.stats();
     assert.deepEqual([requests, dropped], [65, 5]);
     assert.equal(filesOf(folder).flatMap(linesOf).length, 65);
+  });
+
+  it('counts a chain that no file holds as dropped', async () => {
+    using folder = new TempFolder();
+    const chain = Array.from({ length: 400 }, (_, at) => `block ${at}`);
+    const recorder = await recording(
+      folder,
+      (each) => {
+        each.listener('attention').usedChain(chain, [], 1, 1, 0);
+        each.listener('attention').usedChain(chain.slice(0, 10), [], 1, 1, 0);
+      },
+      { maxFileBytes: 4096 },
+    );
+    const { requests, dropped } = recorder.stats();
+    assert.deepEqual([requests, dropped], [1, 1]);
+    assert.equal(filesOf(folder).flatMap(linesOf).length, 1);
+  });
+
+  it('tells of what fails at the very end', async () => {
+    using folder = new TempFolder();
+    const failures: unknown[] = [];
+    await recording(
+      folder,
+      (recorder) => {
+        for (let at = 0; at < 200; at++) recorder.listener('results').used(`key ${at}`, 1, 1, 1, false);
+        // The next file has nowhere to go.
+        rmSync(folder.at('traces'), { recursive: true });
+      },
+      { maxFileBytes: 4096, onFailure: (error) => failures.push(error) },
+    );
+    assert.equal(failures.length, 1);
   });
 
   it('writes while it records, by the clock', async () => {

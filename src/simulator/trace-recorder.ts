@@ -27,7 +27,7 @@ export interface TraceRecorderOptions {
 /** What a recording has come to. */
 export interface RecordingStats {
   readonly requests: number;
-  /** Requests that came faster than they could be written. */
+  /** Requests that came faster than they could be written, or whose chain is too long for a file. */
   readonly dropped: number;
   readonly writtenBytes: number;
 }
@@ -58,6 +58,7 @@ export class TraceRecorder implements AsyncDisposable {
   #timer: { cancel(): void } | undefined;
   #writing: Promise<void> | undefined;
   #isOpen = true;
+  #hasFailed = false;
   #requests = 0;
   #dropped = 0;
 
@@ -127,7 +128,9 @@ export class TraceRecorder implements AsyncDisposable {
           lines += this.#lineOf(request);
         }
         // Waiting for the disk gives the thread to others.
-        await this.#files.append(lines);
+        const leftOut = await this.#files.append(lines);
+        this.#requests -= leftOut;
+        this.#dropped += leftOut;
       }
     } catch (error) {
       this.#fail(error);
@@ -140,7 +143,8 @@ export class TraceRecorder implements AsyncDisposable {
   }
 
   #fail(error: unknown): void {
-    if (this.#isOpen) this.#onFailure?.(error);
+    if (!this.#hasFailed) this.#onFailure?.(error);
+    this.#hasFailed = true;
     this.#isOpen = false;
     this.#waiting = [];
   }

@@ -56,10 +56,10 @@ describe('guarded store', () => {
     assert.deepEqual([guarded.stats().running, guarded.stats().queued, guarded.stats().overloads], [2, 3, 3]);
     clock.advance(101);
     const codes = await Promise.all(calls);
-    assert.deepEqual(codes.toSorted((a, b) => (String(a) < String(b) ? -1 : 1)), [
-      ...Array(5).fill('ERR_INFERKV_DEADLINE'),
-      ...Array(3).fill('ERR_INFERKV_OVERLOADED'),
-    ]);
+    assert.deepEqual(
+      codes.toSorted((a, b) => (String(a) < String(b) ? -1 : 1)),
+      [...Array(5).fill('ERR_INFERKV_DEADLINE'), ...Array(3).fill('ERR_INFERKV_OVERLOADED')],
+    );
     assert.deepEqual([guarded.stats().running, guarded.stats().queued], [0, 0]);
   });
 

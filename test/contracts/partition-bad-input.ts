@@ -28,6 +28,7 @@ export function describeBadInput(name: string, subject: PartitionSubject): void 
         { ttlMs: Number.NaN },
         { maxEntryBytes: 0 },
         { maxEntryBytes: Number.NaN },
+        ...[0, -1, Number.NaN].flatMap((bytes) => [{ maxTenantBytes: bytes }, { quotas: { alice: bytes } }]),
       ]) {
         assert.throws(
           () => subject.make({ budgetBytes: 1000, clock: new FakeClock(), ...limits }),

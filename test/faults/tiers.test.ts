@@ -8,9 +8,9 @@ import { FAULTS, FaultyStore } from '../support/faulty-store.ts';
 import { until } from '../support/until.ts';
 import { STORES, type RunningStores } from '../support/servers.ts';
 
-const DEADLINE_MS = 150;
+const DEADLINE_MS = 300;
 // The deadlines of a read, of an epoch and of a write, and what a busy machine adds.
-const BOUND_MS = 2000;
+const BOUND_MS = 10_000;
 const KEYS = 12;
 const SEEDS = [1, 2];
 
@@ -39,24 +39,25 @@ for (const [kind, start] of Object.entries(STORES)) {
           const askAll = async (from: number): Promise<void> => {
             for (let x = from; x < from + KEYS; x += 4) await Promise.all([x, x + 1, x + 2, x + 3].map(ask));
           };
-          await askAll(0);
+          // What was written is found; a busy machine may need more than one round for it.
+          const findsAll = async (from: number): Promise<boolean> => {
+            const { runs } = session;
+            await askAll(from);
+            return session.runs === runs;
+          };
+          await until(() => findsAll(0));
           store.fault = fault;
           await askAll(0);
           await askAll(KEYS);
           assert.ok(store.faults > 0, 'nothing went wrong');
           store.fault = undefined;
           // The breaker lets a call through after its pause.
-          const healedBy = performance.now() + 10_000;
+          const healedBy = performance.now() + 30_000;
           for (let x = 2 * KEYS; cache.tiers().tiers[0]?.breaker !== 'closed'; x++) {
             assert.ok(performance.now() < healedBy, 'it did not come back');
             await ask(x);
           }
-          await until(async () => {
-            const { runs } = session;
-            await askAll(3 * KEYS);
-            // What was written after it came back is found.
-            return session.runs === runs;
-          });
+          await until(() => findsAll(3 * KEYS));
           if (['garbage', 'cut', 'flipped', 'other'].includes(fault)) {
             const { faults = {} } = cache.tiers().tiers[0] ?? {};
             assert.ok(Object.values(faults).reduce((sum, each) => sum + each, 0) > 0, 'and counted by reason');

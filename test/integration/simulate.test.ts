@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -55,6 +56,25 @@ describe('inferkv simulate', () => {
     assert.match(stdout, /\n {2}lru +0\.00 +99\.00\n/);
     assert.match(stdout, /\n {2}belady +66\.00 +99\.00\n/);
     assert.match(stdout, /references a second/);
+  });
+
+  it('ends well where nobody reads what it prints any more', async () => {
+    const child = spawn(process.execPath, [program, 'simulate', 'loop', '--blocks', '2', '--csv', 'unread.csv'], {
+      cwd: folder.path,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.stdout.destroy();
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
+    const [status] = (await once(child, 'close')) as [number | null];
+    assert.deepEqual([status, said], [0, '']);
+    assert.match(readFileSync(folder.at('unread.csv'), 'utf8'), /belady/);
+  });
+
+  it('knows a LIRS trace that begins with a mark', () => {
+    folder.write('marked', '* first phase\n1\n2\n*\n1\n');
+    const [trace] = json('marked', '--blocks', '2', '--policies', 'lru');
+    assert.deepEqual([trace?.format, trace?.requests], ['lirs', 3]);
   });
 
   it('tells hits by requests, bytes and cost, where the trace does', () => {

@@ -14,7 +14,7 @@ const STAR = 42;
 export const lirs: TraceFormat = {
   name: 'lirs',
   summary: 'one id a line',
-  looksLike: (first) => /^\s*\d+\s*$/.test(first),
+  looksLike: (first) => /^\s*(\d+\s*$|\*)/.test(first),
   parser: (batch) => ({
     read(bytes, start, end) {
       const from = skipBlanks(bytes, start, end);

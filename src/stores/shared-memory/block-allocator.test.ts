@@ -56,6 +56,27 @@ function check(allocator: BlockAllocator, held: readonly number[]): void {
   }
   const heldUnits = held.reduce((sum, block) => sum + allocator.units(block), 0);
   assert.equal(allocator.freeUnits, allocator.totalUnits - heldUnits);
+  assert.equal(allocator.usedBlocks, held.length);
+  assert.equal(
+    allocator.longestRun(() => true),
+    Math.max(...SEGMENTS) - 1,
+  );
+  const longestFree = Math.max(0, ...bySegment.map((cells) => longestOf(cells.subarray(1), 0)));
+  assert.equal(
+    allocator.longestRun(() => false),
+    longestFree,
+  );
+}
+
+/** The longest run of one value. */
+function longestOf(cells: Int32Array, value: number): number {
+  let longest = 0;
+  let run = 0;
+  for (const cell of cells) {
+    run = cell === value ? run + 1 : 0;
+    longest = Math.max(longest, run);
+  }
+  return longest;
 }
 
 /** The longest run of units that no block holds. */

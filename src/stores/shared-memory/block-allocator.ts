@@ -45,6 +45,8 @@ export class BlockAllocator {
   readonly #firstOf = new Int32Array(CLASSES).fill(NONE);
   readonly #bitmap = new Int32Array(CLASSES / 32);
   #freeUnits = 0;
+  #freeBlocks = 0;
+  readonly segments: number;
   readonly totalUnits: number;
 
   /** @param reservedUnits units at the beginning of each segment that are never given out */
@@ -54,6 +56,7 @@ export class BlockAllocator {
       this.#freeUnits += units - reservedUnits;
       this.#list(block);
     }
+    this.segments = segmentUnits.length;
     this.totalUnits = this.#freeUnits;
   }
 
@@ -64,6 +67,11 @@ export class BlockAllocator {
   /** Blocks there are, free ones included. */
   get blocks(): number {
     return this.#blocks - this.#spare.length;
+  }
+
+  /** Blocks that are not free. */
+  get usedBlocks(): number {
+    return this.blocks - this.#freeBlocks;
   }
 
   segment(block: number): number {
@@ -155,6 +163,20 @@ export class BlockAllocator {
     return NONE;
   }
 
+  /** The longest run, in units, of blocks that are free or may become so. Looks at every block there is. */
+  longestRun(mayGo: (block: number) => boolean): number {
+    let longest = 0;
+    for (let segment = 0; segment < this.segments; segment++) {
+      let run = 0;
+      // The first block of a segment has its number for good: cuts and joins leave the earlier block its own.
+      for (let block = segment; block !== NONE; block = this.after(block)) {
+        run = this.isFree(block) || mayGo(block) ? run + this.units(block) : 0;
+        longest = Math.max(longest, run);
+      }
+    }
+    return longest;
+  }
+
   #find(units: number): number {
     const own = classOf(units);
     let block = this.#firstOf[own] as number;
@@ -212,6 +234,7 @@ export class BlockAllocator {
   }
 
   #list(block: number): void {
+    this.#freeBlocks++;
     const size = classOf(this.units(block));
     const first = this.#firstOf[size] as number;
     this.#nextFree[block] = first;
@@ -222,6 +245,7 @@ export class BlockAllocator {
   }
 
   #unlist(block: number): void {
+    this.#freeBlocks--;
     const previous = this.#previousFree[block] as number;
     const next = this.#nextFree[block] as number;
     if (next !== NONE) this.#previousFree[next] = previous;

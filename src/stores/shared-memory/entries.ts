@@ -168,6 +168,11 @@ export class Entries {
     this.#toRetired(slot);
   }
 
+  /** Takes every entry out. */
+  clear(): void {
+    for (let slot = 0; slot < this.#top; slot++) if (this.isLive(slot)) this.remove(slot);
+  }
+
   /** Frees what left and is pinned by nobody any more. */
   reclaim(): void {
     this.pins.refresh();
@@ -192,7 +197,7 @@ export class Entries {
     this.reclaim();
     block = this.allocator.allocate(units, this.reserved);
     if (block !== NONE) return block;
-    if (this.allocator.freeUnits + this.#evictableUnits() < units) return NONE;
+    if (!this.#canMakeRoom(units)) return NONE;
     this.#hearHits();
     while (block === NONE) {
       const hole = this.#evictNext();
@@ -358,12 +363,16 @@ export class Entries {
     return slot !== this.reserved && this.isLive(slot) && !this.pins.isPinned(slot);
   }
 
-  #evictableUnits(): number {
-    let units = this.#liveUnits;
-    for (const slot of this.pins.pinned()) {
-      if (this.isLive(slot)) units -= this.allocator.units(this.#blockOf[slot] as number);
-    }
-    return units;
+  /** Whether so many units in one run would be free if everything left that may. */
+  #canMakeRoom(units: number): boolean {
+    const { allocator } = this;
+    const leased = this.pins.pinned().filter((slot) => this.isLive(slot));
+    const leasedUnits = leased.reduce((sum, slot) => sum + allocator.units(this.#blockOf[slot] as number), 0);
+    const possible = allocator.freeUnits + this.#liveUnits - leasedUnits;
+    const staying = allocator.usedBlocks - this.#live + leased.length;
+    // What stays cuts the rest into so many runs at most, and the longest of them is no shorter than their average.
+    if (possible >= units * (staying + allocator.segments)) return true;
+    return possible >= units && allocator.longestRun((block) => this.#mayGo(block)) >= units;
   }
 
   #word(slot: number, field: number): number {

@@ -80,7 +80,7 @@ export function openHandle(handle: unknown): Memory {
     throw invalid('its memory is missing; only threads of the process that made the store can attach to it');
   }
   if (control.byteLength < HEADER.words * WORD_BYTES) throw invalid('its control memory is cut off');
-  const words = new Int32Array(control);
+  const words = new Int32Array(control, 0, HEADER.words);
   const field = (at: number): number => words[at] ?? 0;
   if (field(HEADER.magic) !== MAGIC) throw invalid('its control memory is not that of a store');
   if (field(HEADER.format) !== FORMAT) {

@@ -99,6 +99,8 @@ export const AREA = {
   savedMs: 20,
   // The third: written by the thread with each message.
   messagesSent: 32,
+  /** Counted up whenever the thread finds no place for more messages, before it looks once more. */
+  stalls: 33,
   // The fourth: written by the owner.
   messagesRead: 48,
   /** Counted up with each region granted and each refusal. */

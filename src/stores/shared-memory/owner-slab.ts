@@ -1,6 +1,7 @@
 import { InferkvError } from '../../base/errors.ts';
 import type { Entries } from './entries.ts';
 import { entryUnits, metadataAt } from './layout.ts';
+import { doFit } from './lengths.ts';
 import type { SharedEntryFacts } from './thread-slabs.ts';
 
 /** What a commit says of the value that was written. */
@@ -31,7 +32,8 @@ export class OwnerSlab implements Disposable {
 
   /** Whether a value and its metadata find room here. */
   fits(lengthBytes: number, metadataBytes: number): boolean {
-    return this.#open && entryUnits(lengthBytes, metadataBytes) <= this.#entries.allocator.units(this.#block);
+    if (!this.#open || lengthBytes > this.bytes.length) return false;
+    return doFit(lengthBytes, metadataBytes, this.#entries.allocator.units(this.#block));
   }
 
   /**

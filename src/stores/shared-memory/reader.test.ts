@@ -13,6 +13,7 @@ import { SharedMemoryStore } from './store.ts';
 
 const facts = { costMs: 5 };
 const MIB = 2 ** 20;
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
 const coded = (code: ErrorCode) => (error: unknown) => isInferkvError(error, code);
 const [a, b, c] = [digestOf(1), digestOf(2), digestOf(3)];
@@ -42,6 +43,7 @@ describe('the shared memory store, for other threads', () => {
       // What is left of a handle that went to another process as JSON.
       JSON.parse(JSON.stringify(handle)),
       { ...handle, control: new SharedArrayBuffer(8) },
+      { ...handle, control: new SharedArrayBuffer(193) },
       { ...handle, control: new SharedArrayBuffer(handle.control.byteLength) },
       { ...handle, control: handle.control.slice(0, 4096) },
       { ...handle, segments: [] },
@@ -197,6 +199,51 @@ describe('the shared memory store, for other threads', () => {
     assert.equal(reader.reserve(10), undefined);
     assert.equal(store.stats().entries, 63);
     assert.notEqual(reader.reserve(10), undefined);
+  });
+
+  it('takes no lengths that cannot be, and leaves what lies beside a slab as it was', () => {
+    using store = storeOf(MIB, { grantBytes: 4096 });
+    store.put(a, new Uint8Array(6400).fill(7), facts);
+    using writer = SharedMemoryReader.attach(store.handle(), { writes: true });
+    store.hear();
+    const metadata = new Uint8Array(40).fill(9);
+    using theirs = writer.reserve(64, metadata.length);
+    using own = store.reserve(64, metadata.length);
+    assert.ok(theirs !== undefined && own !== undefined);
+    for (const lengthBytes of [-3200, -1, 0.5, Number.NaN, 65]) {
+      const commit = { costMs: 1, metadata };
+      assert.throws(() => writer.commit(theirs, b, commit, lengthBytes), coded('ERR_INFERKV_INPUT_INVALID'));
+      assert.throws(() => own.commit(b, commit, lengthBytes), coded('ERR_INFERKV_INPUT_INVALID'));
+    }
+    for (const [length, more] of [
+      [0.5, 0.5],
+      [64, -1],
+      [64, 65_536],
+    ] as const) {
+      assert.throws(() => writer.reserve(length, more), coded('ERR_INFERKV_INPUT_INVALID'), `${length}, ${more}`);
+    }
+    using long = writer.reserve(70_000 - 64) ?? (store.hear(), writer.reserve(70_000 - 64));
+    assert.ok(long !== undefined);
+    const tooMuch = { costMs: 1, metadata: new Uint8Array(65_536) };
+    assert.throws(() => writer.commit(long, b, tooMuch, 64), coded('ERR_INFERKV_INPUT_INVALID'));
+    assert.deepEqual(read(store, a), Array(6400).fill(7));
+    assert.deepEqual([read(store, b), store.stats().unreadableMessages], [undefined, 0]);
+  });
+
+  it('wakes a writer whose messages have been read, however many it sent at a time', async () => {
+    using store = storeOf(MIB);
+    using writer = SharedMemoryReader.attach(store.handle(), { writes: true });
+    store.hear();
+    const slabs = Array.from({ length: 64 }, () => writer.reserve(8)).filter((slab) => slab !== undefined);
+    assert.equal(slabs.length, 63);
+    let isThere = false;
+    const next = writer.reserveWhenGranted(8).finally(() => (isThere = true));
+    for (const [key, slab] of slabs.entries()) writer.commit(slab, digestOf(key), facts);
+    store.hear();
+    await turn();
+    assert.equal(isThere, true, 'waits for ever');
+    (await next).abandon();
+    assert.equal(store.stats().entries, 63);
   });
 
   it('grants no more than its share', async () => {

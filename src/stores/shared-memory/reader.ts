@@ -8,6 +8,7 @@ import { openHandle, type Memory, type SharedMemoryHandle } from './handle.ts';
 import { HitRecorder } from './hits.ts';
 import { AREA, HEADER, KEY_WORDS, SEGMENT_HEADER_UNITS, UNIT_BYTES } from './layout.ts';
 import { SharedLease } from './lease.ts';
+import { checkLengths } from './lengths.ts';
 import { Lookup, type LookupStep } from './lookup.ts';
 import { ring } from './messages.ts';
 import { Pins } from './pins.ts';
@@ -118,7 +119,8 @@ export class SharedMemoryReader implements Disposable {
    * The owner is asked for it then: try again later, or wait by `reserveWhenGranted`.
    *
    * @param metadataBytes bytes of metadata that the commit will bring
-   * @throws InferkvError `ERR_INFERKV_BUDGET_EXCEEDED` if no segment is that long
+   * @throws InferkvError `ERR_INFERKV_BUDGET_EXCEEDED` if no segment is that long, `ERR_INFERKV_INPUT_INVALID` for lengths
+   * that cannot be
    */
   reserve(lengthBytes: number, metadataBytes: number = 0): WritableSlab | undefined {
     if (this.#closing) throw closedReader();
@@ -190,12 +192,13 @@ export class SharedMemoryReader implements Disposable {
   #assertFits(lengthBytes: number, metadataBytes: number): void {
     const segment = this.#memory.segments[0]?.byteLength ?? 0;
     const maxBytes = segment - SEGMENT_HEADER_UNITS * UNIT_BYTES;
-    const bytes = lengthBytes + metadataBytes;
-    if (Number.isSafeInteger(bytes) && lengthBytes >= 0 && metadataBytes >= 0 && bytes <= maxBytes) return;
-    throw new InferkvError(
-      'ERR_INFERKV_BUDGET_EXCEEDED',
-      `${bytes} bytes were to be reserved and an entry can take 0 to ${maxBytes}; make the store with larger segments.`,
-    );
+    if (!(lengthBytes >= 0 && lengthBytes + metadataBytes <= maxBytes)) {
+      throw new InferkvError(
+        'ERR_INFERKV_BUDGET_EXCEEDED',
+        `${lengthBytes} bytes, with ${metadataBytes} of metadata, were to be reserved and an entry can take 0 to ${maxBytes}; make the store with larger segments.`,
+      );
+    }
+    checkLengths(lengthBytes, metadataBytes);
   }
 
   async #nextAnswer(turn: number, signal: AbortSignal | undefined): Promise<void> {

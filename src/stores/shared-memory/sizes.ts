@@ -45,8 +45,7 @@ const MIN_SEGMENT_UNITS = 64;
 export function planSizes(sizes: StoreSizes): PlannedSizes {
   const { budgetBytes } = sizes;
   whole('budgetBytes', budgetBytes, 1, Number.MAX_SAFE_INTEGER);
-  const fitting = Math.min(MAX_ENTRIES, Math.max(MIN_ENTRIES, Math.floor(budgetBytes / BYTES_AN_ENTRY)));
-  const maxEntries = whole('maxEntries', sizes.maxEntries ?? fitting, 1, MAX_ENTRIES);
+  const maxEntries = whole('maxEntries', sizes.maxEntries ?? recordsFor(budgetBytes, BYTES_AN_ENTRY), 1, MAX_ENTRIES);
   const maxThreads = whole('maxThreads', sizes.maxThreads ?? DEFAULT_THREADS, 1, MAX_THREADS);
   const maxSegment = whole(
     'segmentBytes',
@@ -66,6 +65,11 @@ export function planSizes(sizes: StoreSizes): PlannedSizes {
   const grantBytes = whole('grantBytes', sizes.grantBytes ?? DEFAULT_GRANT_BYTES, UNIT_BYTES, MAX_SEGMENT_BYTES);
   const share = Math.max(1, Math.floor(units / GRANT_SHARE));
   return { layout, segmentCount, segmentUnits, standingUnits: Math.min(Math.ceil(grantBytes / UNIT_BYTES), share) };
+}
+
+/** Records for a budget of entries that take so many bytes on average; no more than there can be. */
+export function recordsFor(budgetBytes: number, bytesAnEntry: number): number {
+  return Math.min(MAX_ENTRIES, Math.max(MIN_ENTRIES, Math.floor(budgetBytes / bytesAnEntry)));
 }
 
 function whole(name: string, value: number, min: number, max: number): number {

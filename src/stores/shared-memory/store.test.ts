@@ -5,6 +5,7 @@ import { FakeClock } from '../../base/clock.ts';
 import { isInferkvError, type ErrorCode } from '../../base/errors.ts';
 import { digestOf, policyOf, storeOf } from '../../../test/support/shared-memory.ts';
 import { SharedMemoryReader } from './reader.ts';
+import { planSizes, recordsFor } from './sizes.ts';
 import { SharedMemoryStore } from './store.ts';
 
 const facts = { costMs: 5 };
@@ -134,6 +135,20 @@ describe('the shared memory store, for its owner', () => {
     assertAccounts(store);
   });
 
+  it('evicts nothing where what is leased leaves no run that is long enough', () => {
+    const key = (at: number): Uint8Array => digestOf(100 + at);
+    using store = storeOf(MIB);
+    for (let at = 0; at < 10; at++) store.put(key(at), new Uint8Array(100_000), facts);
+    using lease = store.lease(key(5));
+    const { evictions } = store.stats();
+    assert.equal(store.put(a, new Uint8Array(600_000), facts), false);
+    assert.deepEqual([store.stats().evictions, store.stats().entries], [evictions, 10]);
+    // Up to there it would do.
+    assert.equal(store.put(a, new Uint8Array(500_000), facts), true);
+    assert.equal(lease?.bytes.length, 100_000);
+    assertAccounts(store);
+  });
+
   it('lets entries expire, and frees them by and by', () => {
     const clock = new FakeClock();
     using store = storeOf(MIB, { clock });
@@ -207,6 +222,14 @@ describe('the shared memory store, for its owner', () => {
     assert.throws(() => SharedMemoryReader.attach(store.handle()), coded('ERR_INFERKV_CLOSED'));
     assert.throws(() => reader.reserve(10), coded('ERR_INFERKV_CLOSED'));
     lease?.release();
+  });
+
+  it('has as many records as there can be, and no more, where the budget is very large', () => {
+    assert.equal(recordsFor(2 ** 30, 4096), 2 ** 18);
+    assert.equal(recordsFor(1, 4096), 256);
+    const budgetBytes = 2 ** 40;
+    const { layout } = planSizes({ budgetBytes, maxEntries: recordsFor(budgetBytes, 4096) });
+    assert.equal(layout.maxEntries, 2 ** 24);
   });
 
   it('reaches past four gigabytes', () => {

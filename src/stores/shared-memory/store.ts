@@ -2,12 +2,12 @@ import { randomInt } from 'node:crypto';
 import { threadId } from 'node:worker_threads';
 
 import { systemClock, type Clock } from '../../base/clock.ts';
-import { InferkvError } from '../../base/errors.ts';
 import { readDigest } from './digest.ts';
 import { Entries } from './entries.ts';
 import { makeHandle, memoryOf, type Memory, type SharedMemoryHandle } from './handle.ts';
 import { entryUnits, HEADER, KEY_WORDS, UNIT_BYTES } from './layout.ts';
 import { SharedLease } from './lease.ts';
+import { checkLengths } from './lengths.ts';
 import { Lookup, type LookupStep } from './lookup.ts';
 import type { CommitMessage } from './messages.ts';
 import { OwnerSlab } from './owner-slab.ts';
@@ -40,7 +40,6 @@ export interface ValueWriter {
 
 // Records looked at for expiry on each insertion: at least as many as can come in, so the dead never pile up.
 const SWEEP_STEP = 2;
-const MAX_METADATA_BYTES = 0xffff;
 const AHEAD_SHARE = 4;
 const GRANTED_SHARE = 2;
 
@@ -320,9 +319,7 @@ export class SharedMemoryStore implements Disposable {
     this.#threads.hear();
     this.#closed = true;
     Atomics.store(this.#memory.words, HEADER.closed, 1);
-    for (let slot = 0; slot < this.#memory.layout.maxEntries; slot++) {
-      if (this.#entries.isLive(slot)) this.#entries.remove(slot);
-    }
+    this.#entries.clear();
     this.#threads.wakeAll();
     Atomics.add(this.#memory.words, HEADER.doorbell, 1);
     Atomics.notify(this.#memory.words, HEADER.doorbell);
@@ -363,17 +360,5 @@ export class SharedMemoryStore implements Disposable {
     // What it would have replaced is out of date.
     if (old >= 0) this.#entries.remove(old);
     return false;
-  }
-}
-
-function checkLengths(lengthBytes: number, metadataBytes: number): void {
-  if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0) {
-    throw new InferkvError('ERR_INFERKV_INPUT_INVALID', `A value cannot be ${lengthBytes} bytes long.`);
-  }
-  if (metadataBytes > MAX_METADATA_BYTES) {
-    throw new InferkvError(
-      'ERR_INFERKV_INPUT_INVALID',
-      `Metadata can be ${MAX_METADATA_BYTES} bytes long; this is ${metadataBytes}. Put it into the value.`,
-    );
   }
 }

@@ -1,6 +1,7 @@
 import { InferkvError } from '../../base/errors.ts';
 import type { Memory } from './handle.ts';
-import { AREA, entryBytes, entryUnits, HEADER, KIND, MAIL, MAIL_PER_THREAD, metadataAt, UNIT_BYTES } from './layout.ts';
+import { AREA, entryUnits, HEADER, KIND, MAIL, MAIL_PER_THREAD, metadataAt, UNIT_BYTES } from './layout.ts';
+import { doFit } from './lengths.ts';
 import { MessageSender } from './messages.ts';
 
 /** Moments of writing at which a test may let the thread die. */
@@ -101,7 +102,7 @@ export class ThreadSlabs {
     const units = entryUnits(lengthBytes, metadataBytes);
     this.#collect();
     // Each slab must find room for its commit, however many messages wait; one more is kept for asking.
-    if (this.#room() < 2) return undefined;
+    if (this.#room() < 2 && this.#isStalled()) return undefined;
     const region = this.#bestRegion(units);
     if (region === undefined) {
       this.ask(units);
@@ -131,7 +132,7 @@ export class ThreadSlabs {
 
   commit(slab: WritableSlab, key: Int32Array, lengthBytes: number, facts: SharedEntryFacts, expiresAt: number): void {
     const metadata = facts.metadata ?? new Uint8Array(0);
-    if (lengthBytes > slab.bytes.length || entryBytes(lengthBytes, metadata.length) > slab.units * UNIT_BYTES) {
+    if (lengthBytes > slab.bytes.length || !doFit(lengthBytes, metadata.length, slab.units)) {
       throw new InferkvError(
         'ERR_INFERKV_INPUT_INVALID',
         `The value (${lengthBytes} bytes) and its metadata (${metadata.length}) do not fit in the slab; reserve more.`,
@@ -175,6 +176,16 @@ export class ThreadSlabs {
   /** Messages there is room for beyond those that outstanding slabs will need. */
   #room(): number {
     return this.#sender.room - this.#outstanding;
+  }
+
+  /**
+   * Has the owner answer once it has read messages, for nothing else may change then that a wait could end by; `false` if it
+   * has read some just now.
+   */
+  #isStalled(): boolean {
+    // The owner reads first and looks for stalls then, so one of the two sees what the other has written.
+    Atomics.add(this.#memory.words, this.#area + AREA.stalls, 1);
+    return this.#room() < 2;
   }
 
   /** Takes over regions that the owner has put into the thread's mail. */

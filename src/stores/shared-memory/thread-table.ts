@@ -21,6 +21,8 @@ interface Attached {
   openUnits: number;
   /** Whether it has ever asked for memory, and so is to have some in advance. */
   writes: boolean;
+  /** Times that it found no place for more messages, as of the last answer to that. */
+  stalls: number;
 }
 
 /** How much memory may be with threads. */
@@ -88,7 +90,7 @@ export class ThreadTable {
       if (state === 0) continue;
       receiveMessages(this.#memory, this.#areaOf(thread), this.#receiver(thread));
       if (state < 0) this.#clear(thread);
-      else this.#topUp(this.#attached(thread));
+      else this.#serve(this.#attached(thread));
     }
   }
 
@@ -133,6 +135,7 @@ export class ThreadTable {
       regions: new Map(),
       openUnits: 0,
       writes: false,
+      stalls: 0,
     });
   }
 
@@ -197,6 +200,15 @@ export class ThreadTable {
     if (granted) return;
     this.counts.refusals++;
     Atomics.add(this.#memory.words, thread.area + AREA.refusals, 1);
+    this.#answer(thread.area);
+  }
+
+  /** After a thread's messages have been read. */
+  #serve(thread: Attached): void {
+    this.#topUp(thread);
+    const stalls = Atomics.load(this.#memory.words, thread.area + AREA.stalls);
+    if (stalls === thread.stalls) return;
+    thread.stalls = stalls;
     this.#answer(thread.area);
   }
 
