@@ -1,2 +1,0 @@
-/** Records in a folder. */
-export { DiskStore, type DiskStoreOptions } from './store.ts';

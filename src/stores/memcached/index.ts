@@ -1,2 +1,0 @@
-/** Records in Memcached. */
-export { MemcachedStore, type MemcachedStoreOptions } from './store.ts';
