@@ -40,6 +40,13 @@ export interface LeaseForgottenEvent {
   readonly key: string;
 }
 
+/** What a store kept was no good any more, as a whole: it is empty now. */
+export interface StoreBegunAnewEvent {
+  readonly store: string;
+  readonly folder: string;
+  readonly reason: string;
+}
+
 /** Messages by channel. */
 export interface ChannelMessages {
   'inferkv:model.loaded': ModelLoadedEvent;
@@ -47,6 +54,7 @@ export interface ChannelMessages {
   'inferkv:model.check-failed': ModelCheckFailedEvent;
   'inferkv:answered': AnsweredEvent;
   'inferkv:lease.forgotten': LeaseForgottenEvent;
+  'inferkv:store.begun-anew': StoreBegunAnewEvent;
 }
 
 /** Names of the channels. */
