@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { isInferkvError } from '../../src/base/errors.ts';
 import { createRandom } from '../../src/base/random.ts';
@@ -13,7 +15,8 @@ import { versionedRecord, versionOf } from '../support/versioned-records.ts';
 const MIB = 2 ** 20;
 const LENGTH = 20_000;
 
-const open = (folder: string, files?: FileLayer): DiskStore => createDiskStore({ folder, budgetBytes: 16 * MIB, files });
+const open = (folder: string, files?: FileLayer): DiskStore =>
+  createDiskStore({ folder, budgetBytes: 16 * MIB, files });
 
 const segmentsOf = (folder: string): string[] =>
   fs
@@ -59,7 +62,8 @@ describe('disk store: files that are not what they were', () => {
       const before = new Map<string, number>();
       for (const name of names) before.set(name, versionOf(name, (await store.get(name)) as Uint8Array) as number);
       const files = segmentsOf(temp.at('store')).filter((file) => fs.statSync(file).size > 0);
-      for (let flip = 0; flip < 100; flip++) flipBit(files[random.below(files.length)] as string, random.next(), random.below(8));
+      for (let flip = 0; flip < 100; flip++)
+        flipBit(files[random.below(files.length)] as string, random.next(), random.below(8));
       for (const name of names) {
         const read = await store.get(name);
         if (read === undefined) missed++;
@@ -244,6 +248,25 @@ describe('disk store: a disk that fails', () => {
     gate.resolve();
     await store.put('next', [new Uint8Array(30_000)]);
     assert.equal(await store.get('gone'), undefined);
+  });
+});
+
+describe('disk store: an index that cannot grow', () => {
+  it('refuses what does not fit, keeps what it has, and leaves no rejection unhandled', (context) => {
+    if (process.platform === 'win32') {
+      context.skip('limits of files are set by the shell');
+      return;
+    }
+    using temp = new TempFolder();
+    const fixture = fileURLToPath(new URL('../fixtures/disk-store-limited.ts', import.meta.url));
+    // In blocks of 512 bytes by the standard, of 1024 in some shells; not a signal, but an error.
+    const script = `trap '' XFSZ; ulimit -f 2500; exec "$0" "$1" "$2"`;
+    const ran = spawnSync('sh', ['-c', script, process.execPath, fixture, temp.at('store')], { encoding: 'utf8' });
+    assert.equal(ran.status, 0, ran.stderr);
+    const { stored, refused, found, wrong } = JSON.parse(ran.stdout) as Record<string, number>;
+    assert.ok(refused !== undefined && refused > 0 && stored !== undefined && stored > 50, ran.stdout);
+    assert.equal(found, stored);
+    assert.equal(wrong, 0);
   });
 });
 

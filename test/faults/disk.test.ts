@@ -62,7 +62,10 @@ async function killOften(
       else {
         const version = versionOf(name, read);
         assert.equal(typeof version, 'number', `${name}: ${version} after kill ${kill}`);
-        assert.ok((version as number) >= (oldest ?? 0) && (version as number) <= newest, `${name}: ${version} after kill ${kill}`);
+        assert.ok(
+          (version as number) >= (oldest ?? 0) && (version as number) <= newest,
+          `${name}: ${version} after kill ${kill}`,
+        );
         // What was seen once stays.
         sure.set(name, version as number);
       }

@@ -44,9 +44,19 @@ class Bench {
 }
 
 const name = fc.integer({ min: 0, max: 5 }).map((at) => `name/${at}`);
-const length = fc.oneof(fc.integer({ min: 0, max: 200 }), fc.constantFrom(16_384, 16_385, 3000), fc.integer({ min: 17_000, max: 400_000 }));
+const length = fc.oneof(
+  fc.integer({ min: 0, max: 200 }),
+  fc.constantFrom(16_384, 16_385, 3000),
+  fc.integer({ min: 17_000, max: 400_000 }),
+);
 const step = fc.oneof(
-  fc.record({ do: fc.constant('put' as const), name, length, byte: fc.nat(255), ttlMs: fc.option(fc.integer({ min: 1, max: 100 })) }),
+  fc.record({
+    do: fc.constant('put' as const),
+    name,
+    length,
+    byte: fc.nat(255),
+    ttlMs: fc.option(fc.integer({ min: 1, max: 100 })),
+  }),
   fc.record({ do: fc.constant('get' as const), name }),
   fc.record({ do: fc.constant('delete' as const), name }),
   fc.record({ do: fc.constant('pass' as const), byMs: fc.integer({ min: 1, max: 60 }) }),
@@ -138,7 +148,8 @@ describe('disk store', () => {
   it('uses the room of what was overwritten again, and keeps the rest', async () => {
     await using bench = new Bench(8 * MIB);
     for (let at = 0; at < 20; at++) await bench.store.put(`kept/${at}`, [new Uint8Array(50_000).fill(at)]);
-    for (let round = 0; round < 400; round++) await bench.store.put('over', [new Uint8Array(100_000).fill(round % 251)]);
+    for (let round = 0; round < 400; round++)
+      await bench.store.put('over', [new Uint8Array(100_000).fill(round % 251)]);
     for (let at = 0; at < 20; at++) assert.equal((await bench.store.get(`kept/${at}`))?.[7], at, `kept/${at} is gone`);
     assert.equal((await bench.store.get('over'))?.[0], 399 % 251);
     assert.equal(bench.store.stats().evictions, 0);
@@ -156,7 +167,11 @@ describe('disk store', () => {
   });
 
   it('does not begin with options that make no sense', () => {
-    for (const options of [{ budgetBytes: 1000 }, { budgetBytes: 8 * MIB, segmentBytes: 8 * MIB }, { budgetBytes: Number.NaN }]) {
+    for (const options of [
+      { budgetBytes: 1000 },
+      { budgetBytes: 8 * MIB, segmentBytes: 8 * MIB },
+      { budgetBytes: Number.NaN },
+    ]) {
       assert.throws(
         () => createDiskStore({ folder: '/tmp/never-made', ...options }),
         (error) => isInferkvError(error, 'ERR_INFERKV_CONFIG_INVALID'),

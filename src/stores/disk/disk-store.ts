@@ -1,5 +1,3 @@
-import { randomBytes } from 'node:crypto';
-
 import { orAborted, throwIfAborted } from '../../base/cancellation.ts';
 import { systemClock, systemWallClock, type Clock, type WallClock } from '../../base/clock.ts';
 import { InferkvError, isInferkvError, messageOf } from '../../base/errors.ts';
@@ -174,7 +172,9 @@ export class DiskStore implements Store {
   #forget(shelf: Shelf, name: string, fault: DiskFault, at?: Entry): void {
     this.#faults[fault]++;
     // If it cannot be removed now, it is found again.
-    const removed = shelf.change((draft) => (at === undefined ? draft.dropBroken(name) : void draft.dropEntry(name, at)));
+    const removed = shelf.change((draft) =>
+      at === undefined ? draft.dropBroken(name) : void draft.dropEntry(name, at),
+    );
     this.#track(removed).catch(() => undefined);
   }
 
@@ -197,8 +197,8 @@ export class DiskStore implements Store {
 
   #track<T>(promise: Promise<T>): Promise<T> {
     this.#active.add(promise);
-    const done = (): void => void this.#active.delete(promise);
-    promise.then(done, done);
+    const forget = (): void => void this.#active.delete(promise);
+    promise.then(forget, forget);
     return promise;
   }
 

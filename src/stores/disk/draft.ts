@@ -61,7 +61,7 @@ export class Draft {
   }
 
   rows(): (readonly [number, SegmentRow])[] {
-    return [...this.tables.segments.getRange().map(({ key, value }) => [key, value] as const)];
+    return Array.from(this.tables.segments.getRange(), ({ key, value }) => [key, value] as const);
   }
 
   openSegment(wish: SegmentWish): number {
@@ -83,9 +83,7 @@ export class Draft {
     const row = this.tables.segments.get(id);
     if (row === undefined) return;
     this.tables.segments.putSync(id, { ...row, order: this.count('segment') });
-    for (const key of [...this.tables.touched.getKeys({ start: [id, -1], end: [id + 1, -1] })]) {
-      this.tables.touched.removeSync(key);
-    }
+    for (const key of keysOf(this.tables.touched, id)) this.tables.touched.removeSync(key);
   }
 
   putEntry(draft: EntryDraft): EntryOutcome {
@@ -171,10 +169,15 @@ export class Draft {
   #dropRow(id: number, row: SegmentRow): void {
     this.tables.segments.removeSync(id);
     for (const table of [this.tables.members, this.tables.touched]) {
-      for (const key of [...table.getKeys({ start: [id, -1], end: [id + 1, -1] })]) table.removeSync(key);
+      for (const key of keysOf(table, id)) table.removeSync(key);
     }
     if (row.isFile) this.doomed.push(segmentFile(id, row.nonce));
   }
+}
+
+/** The places of a segment in a table: as a list, since the table is changed meanwhile. */
+function keysOf(table: Tables['members'] | Tables['touched'], id: number): [number, number][] {
+  return Array.from(table.getKeys({ start: [id, -1], end: [id + 1, -1] }));
 }
 
 /** Bytes that a small record takes in the index, about: pages are never quite full. */

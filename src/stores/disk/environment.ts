@@ -1,4 +1,5 @@
 import { realpathSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { open, type Database, type RootDatabase } from 'lmdb';
 
@@ -78,6 +79,8 @@ export class Environment {
       maxReaders: 512,
       // Acknowledged when others see it; that it is on the disk is waited for where it matters.
       separateFlushed: true,
+      // Otherwise a commit that fails, on a full disk say, leaves a rejected promise that nobody can get hold of.
+      eventTurnBatching: false,
       encoding: 'binary',
     });
     // Readers that were killed would keep pages from being used again.
@@ -135,7 +138,8 @@ export class Environment {
 
   /** Runs alone among all processes, and is acknowledged when others see it. What throws before it has written leaves nothing. */
   async change<T>(run: (tables: Tables) => T): Promise<T> {
-    if (this.isClosed) throw new InferkvError('ERR_INFERKV_STORE_FAILED', 'The index was closed; the next call opens it.');
+    if (this.isClosed)
+      throw new InferkvError('ERR_INFERKV_STORE_FAILED', 'The index was closed; the next call opens it.');
     try {
       return await this.#root.transaction(() => run(this.tables));
     } catch (error) {
@@ -189,12 +193,12 @@ interface TableStats {
   readonly entryCount: number;
 }
 
-/** A commit that fails has its cause in a promise, which nobody else listens to. */
-async function rootOf(error: unknown): Promise<unknown> {
-  const { commitError } = (error ?? {}) as { commitError?: Promise<unknown> };
-  if (commitError === undefined) return error;
-  return commitError.then(
-    () => error,
-    (cause: unknown) => cause,
-  );
+/** A commit that fails has its cause in a promise, which nobody else listens to, and which may be late or never come. */
+async function rootOf(failure: unknown): Promise<unknown> {
+  const { commitError } = (failure ?? {}) as { commitError?: Promise<unknown> };
+  try {
+    return await Promise.race([commitError ?? failure, nextTurn(failure)]);
+  } catch (cause) {
+    return cause;
+  }
 }

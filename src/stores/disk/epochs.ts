@@ -39,7 +39,8 @@ function raise(draft: Draft, scope: string): number {
   let base = baseOf(draft);
   const { entryCount } = epochs.getStats() as { entryCount: number };
   if (entryCount >= MAX_SCOPES && !epochs.doesExist(keyOf(scope))) {
-    base = 1 + [...epochs.getRange().map(({ value }) => value)].reduce((max, each) => Math.max(max, each), base);
+    for (const { value } of epochs.getRange()) base = Math.max(base, value);
+    base++;
     counters.putSync(BASE, base);
     epochs.clearSync();
   }
@@ -93,9 +94,9 @@ export function diskGrants(onShelf: OnShelf): GrantAuthority {
 
 /** Takes out rights whose time is over: nobody gives back those of the dead. */
 export function forgetGrants(draft: Draft): void {
-  for (const { key, value } of [...draft.tables.grants.getRange({ limit: 1000 })]) {
-    if (!draft.isHeld(value)) draft.tables.grants.removeSync(key);
-  }
+  // Listed first, since the table is changed meanwhile.
+  const held = Array.from(draft.tables.grants.getRange({ limit: 1000 }));
+  for (const { key, value } of held) if (!draft.isHeld(value)) draft.tables.grants.removeSync(key);
 }
 
 /** A key of the index is a name as stores have it; scopes and names that are longer, or have other characters, are told by their digest. */

@@ -98,6 +98,7 @@ export class Evictor {
       return true;
     }
     try {
+      await this.#shelf.writeMarks();
       await this.recover();
       for (;;) {
         const rows = this.#rows().filter(([, { isFile }]) => isFile);
@@ -189,7 +190,7 @@ export class Evictor {
   }
 
   #rows(): Row[] {
-    return [...this.#shelf.env.tables.segments.getRange().map(({ key, value }) => [key, value] as const)];
+    return Array.from(this.#shelf.env.tables.segments.getRange(), ({ key, value }) => [key, value] as const);
   }
 
   #hold(what: string): Promise<boolean> {

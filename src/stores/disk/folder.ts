@@ -124,13 +124,12 @@ function indexFault(folder: string): string | undefined {
     throw error;
   }
   try {
+    // One that is being made by another process has nothing yet.
+    if (fs.fstatSync(fd).size === 0) return undefined;
     const first = metaOf(fd, 0);
     const second = metaOf(fd, first?.pageBytes ?? DEFAULT_PAGE);
-    // One that is being made has nothing yet.
-    if (fs.fstatSync(fd).size === 0) return undefined;
     const metas = [first, second].filter((each) => each !== undefined);
     if (metas.length === 0) return 'its index is of another origin';
-    // An index of two pages only has just been made.
     const pages = Math.max(...metas.map(({ lastPage }) => lastPage + 1));
     const pageBytes = metas[0]?.pageBytes ?? DEFAULT_PAGE;
     // Read after the pages' number: the file only grows.

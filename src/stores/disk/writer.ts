@@ -32,6 +32,8 @@ interface OpenSegment {
 
 interface Generation {
   readonly id: number;
+  /** Tells it from a segment that got its number after the change that began it had failed. */
+  readonly nonce: string;
   filled: number;
   records: number;
 }
@@ -124,7 +126,8 @@ export class Writer {
     await this.tidy();
     const { owner } = this.#shelf;
     await this.#shelf.change((draft) => {
-      if (this.#generation !== undefined) draft.seal(this.#generation.id, owner, 0);
+      const { id, nonce } = this.#generation ?? { id: 0, nonce: '' };
+      if (draft.tables.segments.get(id)?.nonce === nonce) draft.seal(id, owner, 0);
     });
   }
 
@@ -147,7 +150,11 @@ export class Writer {
   async #write(segment: OpenSegment, offset: number, writing: Writing): Promise<EntryOutcome> {
     const { files, owner, plan } = this.#shelf;
     const { name, parts, length, expiresAtMs, token, fence, from, signal } = writing;
-    await files.write(segment.fd, [frameOf(name, segment.id, length), ...parts.filter((each) => each.length > 0)], offset);
+    await files.write(
+      segment.fd,
+      [frameOf(name, segment.id, length), ...parts.filter((each) => each.length > 0)],
+      offset,
+    );
     if (plan.isDurable) await files.sync(segment.fd);
     const bytes = Buffer.alloc(ENTRY_BYTES);
     return this.#shelf.change((draft) => {
@@ -161,14 +168,15 @@ export class Writer {
     const { plan, env, owner } = this.#shelf;
     const current = this.#generation;
     const row = current === undefined ? undefined : draft.tables.segments.get(current.id);
-    const isOurs = current !== undefined && row !== undefined && row.owner === owner;
+    const isOurs = current !== undefined && row?.owner === owner && row.nonce === current.nonce;
     if (isOurs && current.filled + cost <= plan.generationBytes) return current;
     if (isOurs) draft.seal(current.id, owner, 0);
     this.#generation = undefined;
     // Half of it, so that there are always pages in a row to be had.
     if (env.usedBytes() + plan.generationBytes > plan.indexBytes / 2) return undefined;
-    const id = draft.openSegment({ isFile: false, owner, nonce: '', charge: 0 });
-    this.#generation = { id, filled: 0, records: 0 };
+    const nonce = newNonce();
+    const id = draft.openSegment({ isFile: false, owner, nonce, charge: 0 });
+    this.#generation = { id, nonce, filled: 0, records: 0 };
     return this.#generation;
   }
 
@@ -184,7 +192,8 @@ export class Writer {
     }
     for (;;) {
       const { current } = lane;
-      if (current !== undefined && !current.isFull && current.end + bytes <= current.capacity) return take(current, bytes);
+      if (current !== undefined && !current.isFull && current.end + bytes <= current.capacity)
+        return take(current, bytes);
       if (lane.opening === undefined) {
         lane.current = undefined;
         if (current !== undefined) {
@@ -225,7 +234,8 @@ export class Writer {
         this.#open.add(segment);
         return segment;
       }
-      if (laneName === 'moved' || performance.now() > deadline || !(await this.#makeRoom(made.charge))) return undefined;
+      if (laneName === 'moved' || performance.now() > deadline || !(await this.#makeRoom(made.charge)))
+        return undefined;
     }
   }
 
