@@ -3,7 +3,6 @@ import { systemClock, systemWallClock, type Clock, type WallClock } from '../../
 import { InferkvError, isInferkvError, messageOf } from '../../base/errors.ts';
 import { tokenOf } from '../record.ts';
 import {
-  isRecordName,
   lengthOfParts,
   type CallOptions,
   type EpochAuthority,
@@ -88,7 +87,7 @@ export class DiskStore implements Store {
     const { ttlMs = Number.POSITIVE_INFINITY, signal } = options;
     return this.#call(options, async (open) => {
       const length = lengthOfParts(parts);
-      if (length > this.#plan.maxRecordBytes || !isRecordName(name)) return 'too-large';
+      if (length > this.#plan.maxRecordBytes) return 'too-large';
       const fence = options.token ?? 0;
       // What is no record may have any number there, also one that cannot be told exactly.
       const token = Math.min(Number.MAX_SAFE_INTEGER, Math.max(tokenIn(parts), fence));
