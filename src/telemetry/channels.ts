@@ -46,6 +46,13 @@ export interface StoreBreakerEvent {
   readonly state: 'closed' | 'open' | 'half-open';
 }
 
+/** What a store kept was no good any more, as a whole: it is empty now. */
+export interface StoreBegunAnewEvent {
+  readonly store: string;
+  readonly folder: string;
+  readonly reason: string;
+}
+
 /** Messages by channel. */
 export interface ChannelMessages {
   'inferkv:model.loaded': ModelLoadedEvent;
@@ -54,6 +61,7 @@ export interface ChannelMessages {
   'inferkv:answered': AnsweredEvent;
   'inferkv:lease.forgotten': LeaseForgottenEvent;
   'inferkv:store.breaker': StoreBreakerEvent;
+  'inferkv:store.begun-anew': StoreBegunAnewEvent;
 }
 
 /** Names of the channels. */
