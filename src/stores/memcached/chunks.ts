@@ -1,5 +1,7 @@
 import { crc32 } from 'node:zlib';
 
+import { viewsOfParts } from '../parts.ts';
+
 /**
  * A record that is longer than an item: a manifest under the record's name, and chunks under names made of its generation,
  * which is 16 random bytes of that one write. Chunks are written first, so a manifest that is there has had all its chunks;
@@ -19,6 +21,7 @@ export interface Manifest {
 }
 
 const GENERATION_BYTES = 16;
+const MAX_CHUNKS = 100_000;
 const MANIFEST_BYTES = GENERATION_BYTES + 20;
 /** What a chunk has before its bytes. */
 export const CHUNK_HEAD_BYTES: number = GENERATION_BYTES + 4;
@@ -41,7 +44,8 @@ export function openManifest(bytes: Uint8Array, maxRecordBytes: number): Manifes
   if (view.readUInt32BE(32) !== crc32(view.subarray(0, 32))) return undefined;
   const recordBytes = view.readUInt32BE(16);
   const chunkBytes = view.readUInt32BE(20);
-  if (recordBytes > maxRecordBytes || chunkBytes === 0) return undefined;
+  // Nothing of ours has so many chunks; they would all be asked for.
+  if (recordBytes > maxRecordBytes || !(recordBytes / chunkBytes <= MAX_CHUNKS)) return undefined;
   return {
     generation: bytes.slice(0, GENERATION_BYTES),
     recordBytes,
@@ -55,43 +59,30 @@ export function chunkCount({ recordBytes, chunkBytes }: Manifest): number {
   return Math.ceil(recordBytes / chunkBytes);
 }
 
-/** The parts of one chunk: its head, and views of the record's parts. */
+/** The parts of one chunk: its head, and its bytes of the record. */
 export function chunkParts(parts: readonly Uint8Array[], manifest: Manifest, place: number): readonly Uint8Array[] {
   const head = Buffer.alloc(CHUNK_HEAD_BYTES);
   head.set(manifest.generation, 0);
   head.writeUInt32BE(place, GENERATION_BYTES);
-  const chunk: Uint8Array[] = [head];
-  let from = place * manifest.chunkBytes;
-  let left = Math.min(manifest.chunkBytes, manifest.recordBytes - from);
-  for (const part of parts) {
-    if (left === 0) break;
-    if (from >= part.length) {
-      from -= part.length;
-      continue;
-    }
-    const taken = part.subarray(from, from + left);
-    chunk.push(taken);
-    left -= taken.length;
-    from = 0;
-  }
-  return chunk;
+  const from = place * manifest.chunkBytes;
+  return [head, ...viewsOfParts(parts, from, Math.min(manifest.chunkBytes, manifest.recordBytes - from))];
 }
 
 /** Puts chunks together; `undefined` if one is missing, or is not the one that belongs there. */
 export function joinChunks(
   manifest: Manifest,
-  chunks: readonly (Uint8Array | undefined)[],
-  memory: Uint8Array,
+  chunks: readonly Uint8Array[],
+  allocate: (lengthBytes: number) => Uint8Array,
 ): Uint8Array | undefined {
   const { generation, recordBytes, chunkBytes } = manifest;
   for (const [place, chunk] of chunks.entries()) {
-    const at = place * chunkBytes;
-    const expected = Math.min(chunkBytes, recordBytes - at);
-    if (chunk?.length !== CHUNK_HEAD_BYTES + expected) return undefined;
+    const expected = Math.min(chunkBytes, recordBytes - place * chunkBytes);
+    if (chunk.length !== CHUNK_HEAD_BYTES + expected) return undefined;
     const head = Buffer.from(chunk.buffer, chunk.byteOffset, CHUNK_HEAD_BYTES);
     if (head.readUInt32BE(GENERATION_BYTES) !== place) return undefined;
     if (Buffer.compare(head.subarray(0, GENERATION_BYTES), generation) !== 0) return undefined;
-    memory.set(chunk.subarray(CHUNK_HEAD_BYTES), at);
   }
-  return memory;
+  const record = allocate(recordBytes);
+  for (const [place, chunk] of chunks.entries()) record.set(chunk.subarray(CHUNK_HEAD_BYTES), place * chunkBytes);
+  return record;
 }

@@ -39,7 +39,7 @@ const DEFAULT_RECORD_BYTES = 64 * 2 ** 20;
 // The longest key, and what memcached itself puts before an item, which differs a little between its versions.
 const ITEM_OVERHEAD_BYTES = 512;
 const MIN_ITEM_BYTES = 2048;
-const MAX_PENDING = 16_384;
+const MAX_PENDING = 131_072;
 const MAX_UNSENT_BYTES = 64 * 2 ** 20;
 const PREFIX = /^[\x21-\x7e]{1,32}$/;
 const ADDRESS = /^(?:\[(?<six>[^\]]+)\]|(?<host>[^:\s]+))(?::(?<port>\d{1,5}))?$/;

@@ -2,7 +2,8 @@ import type { WallClock } from '../../base/clock.ts';
 import { throwIfAborted } from '../../base/cancellation.ts';
 import { InferkvError } from '../../base/errors.ts';
 import type { OpenCalls } from '../open-calls.ts';
-import { TOKEN_OFFSET, tokenOf } from '../record.ts';
+import { tokenOfParts } from '../parts.ts';
+import { tokenOf } from '../record.ts';
 import {
   lengthOfParts,
   type CallOptions,
@@ -146,7 +147,7 @@ export class MemcachedStore implements Store {
       return joinChunks(
         manifest,
         own.map(({ value }) => value),
-        allocate(manifest.recordBytes),
+        allocate,
       );
     });
   }
@@ -233,16 +234,4 @@ function outcomeOf(answer: Response): PutOutcome {
   if (answer.status === STATUS.tooLarge) return 'too-large';
   if (answer.status === STATUS.outOfMemory) return 'full';
   throw refused(answer);
-}
-
-/** The token that a record carries, of which the parts may cut anything in two. */
-function tokenOfParts(parts: readonly Uint8Array[]): number {
-  const start = new Uint8Array(TOKEN_OFFSET + 8);
-  let has = 0;
-  for (const part of parts) {
-    const taken = part.subarray(0, start.length - has);
-    start.set(taken, has);
-    has += taken.length;
-  }
-  return has < start.length ? 0 : Math.min(tokenOf(start), Number.MAX_SAFE_INTEGER);
 }
