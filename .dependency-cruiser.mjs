@@ -68,7 +68,6 @@ const ONLY_FROM = {
   commander: '^src/cli/',
   lmdb: '^src/stores/disk/',
   ioredis: '^src/stores/redis/',
-  memjs: '^src/stores/memcached/',
   '@aws-sdk/client-dynamodb': '^src/stores/dynamodb/',
 };
 

@@ -271,6 +271,20 @@ describe('memcached under faults', { skip: memcachedMissing() }, () => {
     }
   });
 
+  it('keeps the record of the greatest token, in whatever order they come', async () => {
+    await using store = createMemcachedStore({ servers: [server.address], maxItemBytes: 4096 });
+    const tokens = [3, 9, 1, 7, 8, 2, 6, 4, 5];
+    const put = (token: number): Promise<unknown> => {
+      const head = Buffer.alloc(56);
+      head.writeBigUInt64BE(BigInt(token), 48);
+      return store.put('fenced', [head, new Uint8Array(token * 700).fill(token)], { token });
+    };
+    const outcomes = await Promise.all(tokens.map(put));
+    assert.equal(outcomes[1], 'stored');
+    assert.equal((await store.get('fenced'))?.at(-1), 9);
+    assert.equal(await put(8), 'superseded');
+  });
+
   it('lets in who has the password, and tells the others', async (test) => {
     using folder = new TempFolder();
     const script = join(import.meta.dirname, '..', 'support', 'sasl_password.py');

@@ -19,6 +19,8 @@ export class DynamoProxy implements AsyncDisposable {
   instead: (operation: string, body: string) => Answer | undefined = () => undefined;
   /** Changes what the server answered. */
   spoil: (operation: string, answer: Answer) => Answer = (_, answer) => answer;
+  /** Is told what the server answered. */
+  saw: (operation: string, body: string, answer: Answer) => void = () => undefined;
   readonly #server: Server;
 
   private constructor(server: Server, target: number) {
@@ -30,7 +32,7 @@ export class DynamoProxy implements AsyncDisposable {
       void bodyOf(incoming)
         .then(async (body) => {
           const own = this.instead(operation, body.toString());
-          const answer = own ?? this.spoil(operation, await forward(target, incoming, body));
+          const answer = own ?? (await this.#forward(target, operation, incoming, body));
           outgoing.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.0' });
           if (answer.cutAfterBytes === undefined) outgoing.end(answer.body);
           else outgoing.write(Buffer.from(answer.body).subarray(0, answer.cutAfterBytes), () => outgoing.destroy());
@@ -43,6 +45,12 @@ export class DynamoProxy implements AsyncDisposable {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     return new DynamoProxy(server, target);
+  }
+
+  async #forward(target: number, operation: string, incoming: IncomingMessage, body: Buffer): Promise<Answer> {
+    const answer = await forward(target, incoming, body);
+    this.saw(operation, body.toString(), answer);
+    return this.spoil(operation, answer);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
