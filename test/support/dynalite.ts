@@ -4,7 +4,14 @@ import { createRequire } from 'node:module';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 
-import { createDynamoDbTable, type DynamoDbTableOptions } from '../../src/stores/dynamodb/index.ts';
+import {
+  createDynamoDbStore,
+  createDynamoDbTable,
+  type DynamoDbStoreOptions,
+  type DynamoDbTableOptions,
+} from '../../src/stores/dynamodb/index.ts';
+import type { Store } from '../../src/stores/store.ts';
+import { DynamoProxy } from './dynamo-proxy.ts';
 import { freePort } from './memcached-server.ts';
 
 // Whatever ends this process ends its servers, too.
@@ -68,6 +75,23 @@ export class Dynalite implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.kill();
   }
+}
+
+/** A store that reaches a server through a proxy. */
+export async function storeBehind(
+  server: Dynalite,
+  options: Partial<DynamoDbStoreOptions> = {},
+): Promise<{ readonly proxy: DynamoProxy; readonly store: Store } & AsyncDisposable> {
+  const proxy = await DynamoProxy.start(server.port);
+  const store = createDynamoDbStore({ ...server.options(proxy.port), ...options });
+  return {
+    proxy,
+    store,
+    [Symbol.asyncDispose]: async () => {
+      await store.close();
+      await proxy[Symbol.asyncDispose]();
+    },
+  };
 }
 
 async function answers(port: number): Promise<boolean> {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, request, type IncomingMessage, type Server } from 'node:http';
+import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 /** What is answered, and how. */
@@ -27,17 +27,7 @@ export class DynamoProxy implements AsyncDisposable {
     this.#server = server;
     this.port = (server.address() as AddressInfo).port;
     server.on('request', (incoming: IncomingMessage, outgoing) => {
-      const operation = String(incoming.headers['x-amz-target']).split('.').at(-1) as string;
-      this.asked.push(operation);
-      void bodyOf(incoming)
-        .then(async (body) => {
-          const own = this.instead(operation, body.toString());
-          const answer = own ?? (await this.#forward(target, operation, incoming, body));
-          outgoing.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.0' });
-          if (answer.cutAfterBytes === undefined) outgoing.end(answer.body);
-          else outgoing.write(Buffer.from(answer.body).subarray(0, answer.cutAfterBytes), () => outgoing.destroy());
-        })
-        .catch(() => outgoing.destroy());
+      void this.#answer(target, incoming, outgoing).catch(() => outgoing.destroy());
     });
   }
 
@@ -47,10 +37,19 @@ export class DynamoProxy implements AsyncDisposable {
     return new DynamoProxy(server, target);
   }
 
-  async #forward(target: number, operation: string, incoming: IncomingMessage, body: Buffer): Promise<Answer> {
-    const answer = await forward(target, incoming, body);
-    this.saw(operation, body.toString(), answer);
-    return this.spoil(operation, answer);
+  async #answer(target: number, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const operation = String(incoming.headers['x-amz-target']).split('.').at(-1) as string;
+    this.asked.push(operation);
+    const body = await bodyOf(incoming);
+    let answer = this.instead(operation, body.toString());
+    if (answer === undefined) {
+      const given = await forward(target, incoming, body);
+      this.saw(operation, body.toString(), given);
+      answer = this.spoil(operation, given);
+    }
+    outgoing.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.0' });
+    if (answer.cutAfterBytes === undefined) outgoing.end(answer.body);
+    else outgoing.write(Buffer.from(answer.body).subarray(0, answer.cutAfterBytes), () => outgoing.destroy());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
