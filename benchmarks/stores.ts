@@ -7,7 +7,7 @@ import { crc32 } from 'node:zlib';
 import { Redis } from 'ioredis';
 
 import { createInferenceCache, tensor, type InferenceCacheOptions, type Session } from '../src/index.ts';
-import { DiskStore } from '../src/stores/disk/index.ts';
+import { createDiskStore } from '../src/stores/disk/index.ts';
 import { measureStore } from '../src/stores/comparison.ts';
 import { openRecord, sealRecord } from '../src/stores/record.ts';
 import { RedisStore } from '../src/stores/redis/index.ts';
@@ -75,7 +75,7 @@ function memoryStore(): Store {
 /** A record of 1 MB, read and checked, against the same bytes read by one pread and checked by one CRC-32; both into memory that is there already. */
 async function diskOverLimit(rounds: number): Promise<Figures> {
   const folder = await mkdtemp(join(tmpdir(), 'inferkv-bench-'));
-  const store = new DiskStore({ folder, budgetBytes: 512e6 });
+  const store = createDiskStore({ folder, budgetBytes: 512e6 });
   const payload = Uint8Array.from({ length: 2 ** 20 }, (_, at) => (at * 7) & 255);
   const digest = new Uint8Array(32).fill(1);
   const facts = {

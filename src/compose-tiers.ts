@@ -16,9 +16,9 @@ import {
   type WriteBackSettings,
 } from './config/tiers.ts';
 import { createPolicy } from './policies/registry.ts';
-import { DiskStore } from './stores/disk/index.ts';
-import { DynamoStore } from './stores/dynamodb/index.ts';
-import { MemcachedStore } from './stores/memcached/index.ts';
+import { createDiskStore } from './stores/disk/index.ts';
+import { createDynamoDbStore } from './stores/dynamodb/index.ts';
+import { createMemcachedStore } from './stores/memcached/index.ts';
 import type { SigningKey } from './stores/record.ts';
 import { RedisStore } from './stores/redis/index.ts';
 import { SharedMemoryRecords } from './stores/shared-memory/record-store.ts';
@@ -31,6 +31,8 @@ import { Tier, type TierStats } from './tiers/tier.ts';
 import { TierStack, type Level } from './tiers/tier-stack.ts';
 import { Worth, type WorthStats } from './tiers/worth.ts';
 import { WriteBack, type WriteBackStats } from './tiers/write-back.ts';
+
+const DISK_BYTES = 10e9;
 
 /** What a tier has done and how it stands; numbers since the cache was made. */
 export type TierReport = TierStats &
@@ -191,24 +193,23 @@ export function storeOf(
     value === undefined ? undefined : bytesOfSetting(`tiers.${name}.${setting}`, value);
   const maxRecordBytes = size('maxRecordBytes', settings.maxRecordBytes);
   switch (settings.store) {
-    case 'disk':
-      return new DiskStore({
-        ...settings,
-        budgetBytes: size('budgetBytes', settings.budgetBytes),
-        maxRecordBytes,
-        wallClock,
-      });
+    case 'disk': {
+      const { folder, durability } = settings;
+      const budgetBytes = size('budgetBytes', settings.budgetBytes) ?? DISK_BYTES;
+      return createDiskStore({ folder, durability, budgetBytes, clock, wallClock });
+    }
     case 'redis':
       return new RedisStore({ ...settings, maxRecordBytes });
-    case 'memcached':
-      return new MemcachedStore({
-        ...settings,
-        maxRecordBytes,
-        maxItemBytes: size('maxItemBytes', settings.maxItemBytes),
-        wallClock,
-      });
-    case 'dynamodb':
-      return new DynamoStore({ ...settings, maxRecordBytes, wallClock, clock });
+    case 'memcached': {
+      const { servers, sasl, silenceMs, prefix } = settings;
+      const maxItemBytes = size('maxItemBytes', settings.maxItemBytes);
+      return createMemcachedStore({ servers, sasl, silenceMs, prefix, maxItemBytes, maxRecordBytes, clock, wallClock });
+    }
+    case 'dynamodb': {
+      const { table, region, endpoint, prefix, consistentReads, maxAgeMs, sdkOptions } = settings;
+      const place = { table, region, endpoint, prefix, sdkOptions };
+      return createDynamoDbStore({ ...place, consistentReads, maxAgeMs, maxRecordBytes, clock, wallClock });
+    }
     case 'shared-memory':
       return new SharedMemoryRecords({
         budgetBytes: bytesOfSetting(`tiers.${name}.budgetBytes`, settings.budgetBytes),

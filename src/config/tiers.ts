@@ -38,7 +38,7 @@ const disk = z.strictObject({
   store: z.literal('disk'),
   folder: z.string().min(1),
   budgetBytes: bytes.optional(),
-  durability: z.enum(['process', 'machine']).optional(),
+  durability: z.enum(['none', 'data']).optional(),
   ...common,
 });
 
@@ -59,9 +59,8 @@ const redis = z.strictObject({
 const memcached = z.strictObject({
   store: z.literal('memcached'),
   servers: z.array(z.string().min(1)).min(1).optional(),
-  username: z.string().optional(),
-  password: z.string().optional(),
-  connectTimeoutMs: count.optional(),
+  sasl: z.strictObject({ username: z.string(), password: z.string() }).optional(),
+  silenceMs: count.optional(),
   prefix: z.string().optional(),
   maxItemBytes: bytes.optional(),
   ...common,
@@ -74,7 +73,8 @@ const dynamodb = z.strictObject({
   endpoint: z.string().min(1).optional(),
   prefix: z.string().optional(),
   consistentReads: z.boolean().optional(),
-  client: z.record(z.string(), z.unknown()).optional(),
+  maxAgeMs: count.optional(),
+  sdkOptions: z.record(z.string(), z.unknown()).optional(),
   ...common,
 });
 
@@ -174,7 +174,7 @@ export type TierSettings = TierCommon &
         readonly folder: string;
         /** 10 GB if left out. */
         readonly budgetBytes?: number | string | undefined;
-        readonly durability?: 'process' | 'machine' | undefined;
+        readonly durability?: 'none' | 'data' | undefined;
       }
     | {
         readonly store: 'redis';
@@ -191,9 +191,8 @@ export type TierSettings = TierCommon &
     | {
         readonly store: 'memcached';
         readonly servers?: readonly string[] | undefined;
-        readonly username?: string | undefined;
-        readonly password?: string | undefined;
-        readonly connectTimeoutMs?: number | undefined;
+        readonly sasl?: { readonly username: string; readonly password: string } | undefined;
+        readonly silenceMs?: number | undefined;
         readonly prefix?: string | undefined;
         readonly maxItemBytes?: number | string | undefined;
       }
@@ -204,7 +203,8 @@ export type TierSettings = TierCommon &
         readonly endpoint?: string | undefined;
         readonly prefix?: string | undefined;
         readonly consistentReads?: boolean | undefined;
-        readonly client?: Readonly<Record<string, unknown>> | undefined;
+        readonly maxAgeMs?: number | undefined;
+        readonly sdkOptions?: Readonly<Record<string, unknown>> | undefined;
       }
     | { readonly store: 'shared-memory'; readonly budgetBytes: number | string }
     | { readonly store: Store }

@@ -121,7 +121,7 @@ describe('tiers of a cache', () => {
           table: 'none',
           endpoint: `http://127.0.0.1:${dead}`,
           region: 'nowhere',
-          client: { credentials: { accessKeyId: 'a', secretAccessKey: 'b' } },
+          sdkOptions: { credentials: { accessKeyId: 'a', secretAccessKey: 'b' } },
           signingKeys,
         },
       },

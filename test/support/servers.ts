@@ -1,11 +1,11 @@
-import { DiskStore } from '../../src/stores/disk/index.ts';
-import { DynamoStore } from '../../src/stores/dynamodb/index.ts';
-import { MemcachedStore } from '../../src/stores/memcached/index.ts';
+import { createDiskStore } from '../../src/stores/disk/index.ts';
+import { createDynamoDbStore } from '../../src/stores/dynamodb/index.ts';
+import { createMemcachedStore } from '../../src/stores/memcached/index.ts';
 import { RedisStore } from '../../src/stores/redis/index.ts';
 import { SharedMemoryRecords } from '../../src/stores/shared-memory/record-store.ts';
 import type { Store } from '../../src/stores/store.ts';
-import { startDynalite } from './dynalite.ts';
-import { startMemcached } from './memcached-server.ts';
+import { Dynalite } from './dynalite.ts';
+import { MemcachedServer } from './memcached-server.ts';
 import { freePort } from './processes.ts';
 import { startRedis } from './redis-server.ts';
 import { policyOf } from './shared-memory.ts';
@@ -27,7 +27,7 @@ export const STORES: Readonly<Record<string, () => Promise<RunningStores>>> = {
   disk: async () => {
     const folder = new TempFolder();
     return {
-      open: () => new DiskStore({ folder: folder.path, budgetBytes: 64 * 2 ** 20 }),
+      open: () => createDiskStore({ folder: folder.path, budgetBytes: 64 * 2 ** 20 }),
       stop: async () => folder[Symbol.dispose](),
     };
   },
@@ -36,14 +36,11 @@ export const STORES: Readonly<Record<string, () => Promise<RunningStores>>> = {
     return { open: () => new RedisStore({ url: `redis://127.0.0.1:${server.port}` }), stop: () => server.kill() };
   },
   memcached: async () => {
-    const server = await startMemcached(await freePort());
-    return {
-      open: () => new MemcachedStore({ servers: [`127.0.0.1:${server.port}`] }),
-      stop: () => server.kill(),
-    };
+    const server = await MemcachedServer.start();
+    return { open: () => createMemcachedStore({ servers: [server.address] }), stop: () => server.kill() };
   },
   dynamodb: async () => {
-    const server = await startDynalite();
-    return { open: () => new DynamoStore(server.options), stop: () => server.stop() };
+    const server = await Dynalite.start();
+    return { open: () => createDynamoDbStore(server.options()), stop: () => server.kill() };
   },
 };
