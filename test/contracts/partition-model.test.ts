@@ -43,6 +43,8 @@ class Model {
   readonly isLru: boolean;
   /** In the order of their last use, oldest first. */
   readonly recency: ModelEntry[] = [];
+  /** What has just come in: it is used last, after what was passed over to make room for it. */
+  newcomer: ModelEntry | undefined;
   readonly leases: HeldLease[] = [];
   readonly freed: Set<Box> = new Set();
   now = 0;
@@ -100,6 +102,8 @@ class Model {
       evicted.delete(oldest);
       this.drop(oldest.key);
     }
+    if (this.newcomer !== undefined) this.recency.push(this.newcomer);
+    this.newcomer = undefined;
   }
 
   usedBytes(): number {
@@ -209,7 +213,7 @@ function set(key: string, sizeBytes: number, costMs: number, extras: number): Co
       return;
     }
     model.entries.set(key, entry);
-    model.recency.push(entry);
+    model.newcomer = entry;
   });
 }
 
