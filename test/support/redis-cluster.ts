@@ -32,8 +32,8 @@ export class RedisCluster implements AsyncDisposable {
     const anyone = this.nodes.find(({ admin }) => admin.status === 'ready') as RedisServer;
     const slot = Number(await anyone.admin.cluster('KEYSLOT', key));
     const ranges = await anyone.admin.cluster('SLOTS');
-    const range = ranges.find(([from, to]) => from <= slot && slot <= to);
-    return this.nodes.find(({ port }) => port === range?.[2][1]) as RedisServer;
+    const [, , master] = ranges.find(([from, to]) => from <= slot && slot <= to) ?? [];
+    return this.nodes.find(({ port }) => port === master?.[1]) as RedisServer;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -41,19 +41,23 @@ export class RedisCluster implements AsyncDisposable {
   }
 
   async #join(busPorts: readonly number[]): Promise<void> {
-    const [first] = this.nodes as readonly [RedisServer];
     const width = Math.ceil(SLOTS / MASTERS);
     for (const [at, { admin, port, host }] of this.nodes.entries()) {
       await admin.cluster('SET-CONFIG-EPOCH', at + 1);
       if (at < MASTERS) {
         await admin.call('CLUSTER', 'ADDSLOTSRANGE', at * width, Math.min(SLOTS, (at + 1) * width) - 1);
       }
-      if (at > 0) await first.admin.call('CLUSTER', 'MEET', host, port, busPorts[at] as number);
+      // All of all, as they take seconds to tell each other.
+      for (const other of this.nodes.slice(0, at)) await other.admin.call('CLUSTER', 'MEET', host, port, busPorts[at] as number);
     }
-    await until(() => this.#all((info) => info.includes(`cluster_known_nodes:${2 * MASTERS}`)), 'the meeting of nodes');
+    const ids = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('MYID')));
+    await until(async () => {
+      const lists = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('NODES')));
+      return lists.every((list) => ids.every((id) => String(list).includes(String(id))) && !/handshake/.test(String(list)));
+    }, 'the meeting of nodes');
     for (const [at, { admin }] of this.nodes.entries()) {
       if (at < MASTERS) continue;
-      await admin.cluster('REPLICATE', (await this.nodes[at - MASTERS]?.admin.cluster('MYID')) as string);
+      await admin.cluster('REPLICATE', ids[at - MASTERS] as string);
     }
     await until(() => this.#all((info) => info.includes('cluster_state:ok')), 'the cluster');
     await until(async () => {
@@ -112,6 +116,8 @@ function settingsOf(busPort: number): readonly string[] {
   return [
     ...['--cluster-enabled', 'yes', '--cluster-port', String(busPort)],
     ...['--cluster-node-timeout', String(NODE_TIMEOUT_MS), '--cluster-replica-validity-factor', '0'],
+    // A replica counts once it has got something from its master.
+    ...['--repl-ping-replica-period', '1'],
   ];
 }
 
