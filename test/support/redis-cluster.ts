@@ -48,12 +48,15 @@ export class RedisCluster implements AsyncDisposable {
         await admin.call('CLUSTER', 'ADDSLOTSRANGE', at * width, Math.min(SLOTS, (at + 1) * width) - 1);
       }
       // All of all, as they take seconds to tell each other.
-      for (const other of this.nodes.slice(0, at)) await other.admin.call('CLUSTER', 'MEET', host, port, busPorts[at] as number);
+      for (const other of this.nodes.slice(0, at))
+        await other.admin.call('CLUSTER', 'MEET', host, port, busPorts[at] as number);
     }
     const ids = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('MYID')));
     await until(async () => {
       const lists = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('NODES')));
-      return lists.every((list) => ids.every((id) => String(list).includes(String(id))) && !/handshake/.test(String(list)));
+      return lists.every(
+        (list) => ids.every((id) => String(list).includes(String(id))) && !/handshake/.test(String(list)),
+      );
     }, 'the meeting of nodes');
     for (const [at, { admin }] of this.nodes.entries()) {
       if (at < MASTERS) continue;
@@ -120,4 +123,3 @@ function settingsOf(busPort: number): readonly string[] {
     ...['--repl-ping-replica-period', '1'],
   ];
 }
-

@@ -75,7 +75,9 @@ export class RedisServer implements AsyncDisposable {
     const { settings = [], password, tls, isSentinel = false } = this.#options;
     const words = [
       ...(tls === undefined ? ['--port', String(this.port)] : ['--port', '0', '--tls-port', String(this.port)]),
-      ...(tls === undefined ? [] : ['--tls-cert-file', tls.cert, '--tls-key-file', tls.key, '--tls-auth-clients', 'no']),
+      ...(tls === undefined
+        ? []
+        : ['--tls-cert-file', tls.cert, '--tls-key-file', tls.key, '--tls-auth-clients', 'no']),
       ...['--bind', HOST, '--dir', this.#folder.path, '--loglevel', 'warning'],
       ...(isSentinel ? [] : ['--save', '', '--appendonly', 'no', '--repl-diskless-sync-delay', '0']),
       ...(password === undefined ? [] : ['--requirepass', password]),

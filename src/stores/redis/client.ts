@@ -4,6 +4,7 @@ import type { ConnectionOptions } from 'node:tls';
 import type * as IoRedis from 'ioredis';
 
 import { InferkvError } from '../../base/errors.ts';
+import { framedConnector } from './framed-connector.ts';
 import type { RedisSettings } from './options.ts';
 import { SCRIPTS, type Scripts } from './scripts.ts';
 
@@ -32,7 +33,10 @@ interface Node {
 export type Purpose = 'calls' | 'epochs';
 
 type Library = typeof IoRedis;
-type NodeOptions = Omit<IoRedis.RedisOptions, 'replyMapping' | 'host' | 'port' | 'path' | 'sentinels' | 'himportFieldsets'>;
+type NodeOptions = Omit<
+  IoRedis.RedisOptions,
+  'replyMapping' | 'host' | 'port' | 'path' | 'sentinels' | 'himportFieldsets'
+>;
 
 const INSTALL = 'npm install ioredis@^6.0.0';
 /** Milliseconds that a connection has to end by itself when it is closed. */
@@ -83,7 +87,7 @@ function createNode(library: Library, settings: RedisSettings, purpose: Purpose)
           ...(natMap !== undefined && { natMap: { ...natMap } }),
         };
   const client = new library.Redis({
-    ...nodeOptions(settings, purpose),
+    ...nodeOptions(library, settings, purpose),
     ...reached,
     db: settings.db,
     retryStrategy: null,
@@ -107,7 +111,7 @@ function createCluster(library: Library, settings: RedisSettings, purpose: Purpo
     retryDelayOnFailover: purpose === 'epochs' ? 0 : FAILOVER_DELAY_MS,
     retryDelayOnClusterDown: purpose === 'epochs' ? 0 : FAILOVER_DELAY_MS,
     ...(settings.natMap !== undefined && { natMap: { ...settings.natMap } }),
-    redisOptions: nodeOptions(settings, purpose),
+    redisOptions: nodeOptions(library, settings, purpose),
     scripts: SCRIPTS,
   });
   client.on('+node', (node: unknown) => unrefed(node as Node));
@@ -118,7 +122,7 @@ function createCluster(library: Library, settings: RedisSettings, purpose: Purpo
 }
 
 /** What holds for one server, and for each of a Cluster. */
-function nodeOptions(settings: RedisSettings, purpose: Purpose): NodeOptions {
+function nodeOptions(library: Library, settings: RedisSettings, purpose: Purpose): NodeOptions {
   const { username, password, connectTimeoutMs, silenceMs, tls } = settings;
   return {
     lazyConnect: true,
@@ -131,6 +135,10 @@ function nodeOptions(settings: RedisSettings, purpose: Purpose): NodeOptions {
     disconnectTimeout: DISCONNECT_MS,
     username,
     password,
+    // Sentinels are asked for the master by a connector of ioredis's own.
+    ...(purpose === 'calls' &&
+      settings.sentinels === undefined &&
+      !isWanted(tls) && { Connector: framedConnector(library) }),
     ...(isWanted(tls) && { tls: tlsOf(tls) }),
   };
 }

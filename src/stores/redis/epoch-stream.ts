@@ -137,9 +137,7 @@ export class EpochStream {
     let { base } = progress;
     if (base === undefined || Number(base) <= Number(this.#base ?? 0)) {
       const greatest = Math.max(this.#greatest, Number(this.#base ?? 0));
-      const made = await this.#answered(
-        startAuthority(client, this.#keys, this.#settings.wallClock(), base, greatest),
-      );
+      const made = await this.#answered(startAuthority(client, this.#keys, this.#settings.wallClock(), base, greatest));
       if (typeof made !== 'string') throw nonsense();
       base = made;
     }
@@ -202,7 +200,8 @@ function changesOf(entries: unknown): readonly Change[] {
     const words = (Array.isArray(fields) ? fields : []) as readonly unknown[];
     const [, number, , scope, , epoch] = words;
     const change = { id: String(id), number: Number(number), scope: String(scope), epoch: Number(epoch) };
-    if (words.length !== 6 || !Number.isSafeInteger(change.number) || !Number.isSafeInteger(change.epoch)) throw nonsense();
+    if (words.length !== 6 || !Number.isSafeInteger(change.number) || !Number.isSafeInteger(change.epoch))
+      throw nonsense();
     return change;
   });
 }

@@ -10,22 +10,40 @@ const FAULTS: readonly (readonly [RegExp, Fault])[] = [
   [/OOM command not allowed/, 'full'],
   [/^(LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b/, 'later'],
   [/^(READONLY|UNBLOCKED)\b|READONLY You can't write/, 'elsewhere'],
-  [/Connection is closed|isn't writeable|Too many Cluster redirections|max retries per request|Socket timeout|Cluster (isn't ready|is ended)|None of startup nodes/i, 'closed'],
+  [
+    /Connection is closed|isn't writeable|Too many Cluster redirections|max retries per request|Socket timeout|Cluster (isn't ready|is ended)|None of startup nodes/i,
+    'closed',
+  ],
   [/ECONNRESET|EPIPE|ECONNREFUSED|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND/, 'closed'],
 ];
 
 const HINTS: readonly (readonly [RegExp, string])[] = [
-  [/WRONGPASS|invalid username-password/i, 'does not take that user and password; check the options `username` and `password`'],
+  [
+    /WRONGPASS|invalid username-password/i,
+    'does not take that user and password; check the options `username` and `password`',
+  ],
   [/NOAUTH|Authentication required/i, 'wants a user or a password; set the options `username` and `password`'],
-  [/NOPERM/, 'does not allow that user what the store does; give it the commands that docs/stores/redis.md lists, on keys with the prefix'],
+  [
+    /NOPERM/,
+    'does not allow that user what the store does; give it the commands that docs/stores/redis.md lists, on keys with the prefix',
+  ],
   [/READONLY/, 'is a replica that takes no writes; name the master, or use the options `sentinels` or `cluster`'],
   [/OOM command not allowed/, 'has no memory left; raise its maxmemory, or set a maxmemory-policy that makes room'],
   [/MISCONF/, 'takes no writes, as it cannot save to its disk; look at its log'],
   [/LOADING/, 'is still loading its data; it will answer when that is done'],
-  [/CLUSTERDOWN|state fail/i, 'is a Cluster that lacks a master for some slots; it answers again when a replica has taken over'],
+  [
+    /CLUSTERDOWN|state fail/i,
+    'is a Cluster that lacks a master for some slots; it answers again when a replica has taken over',
+  ],
   [/MASTERDOWN/, 'is a replica without its master; it answers again when they are connected'],
-  [/self.signed|unable to verify|certificate/i, 'has a certificate that is not trusted; give its authority by the option `tls: { ca }`'],
-  [/wrong version number|packet length too long|SSL|EPROTO/i, 'does not speak TLS there, or speaks nothing else; check the option `tls`'],
+  [
+    /self.signed|unable to verify|certificate/i,
+    'has a certificate that is not trusted; give its authority by the option `tls: { ca }`',
+  ],
+  [
+    /wrong version number|packet length too long|SSL|EPROTO/i,
+    'does not speak TLS there, or speaks nothing else; check the option `tls`',
+  ],
   [/ECONNREFUSED/, 'does not listen; check host and port, and that the server runs'],
   [/ENOTFOUND|EAI_AGAIN/, 'has a name that cannot be resolved; check the option `host`'],
   [/DB index is out of range/, 'has no database of that number; check the option `db`'],
@@ -44,7 +62,9 @@ export function storeError(where: string, error: unknown): InferkvError {
   const message = textOf(error);
   const hint = HINTS.find(([pattern]) => pattern.test(message))?.[1];
   const says = hint ?? 'closed the connection or refused the call; the store connects again with the next call';
-  return new InferkvError('ERR_INFERKV_STORE_FAILED', `Redis at ${where} ${says} (${message}).`, { cause: bare(error) });
+  return new InferkvError('ERR_INFERKV_STORE_FAILED', `Redis at ${where} ${says} (${message}).`, {
+    cause: bare(error),
+  });
 }
 
 /** An answer that does not belong to what was asked: whoever sent it cannot be believed any more. */
@@ -64,7 +84,11 @@ function bare(error: unknown): Error {
 }
 
 function textOf(error: unknown): string {
-  const { code, errors, lastNodeError } = (error ?? {}) as { code?: unknown; errors?: unknown; lastNodeError?: unknown };
+  const { code, errors, lastNodeError } = (error ?? {}) as {
+    code?: unknown;
+    errors?: unknown;
+    lastNodeError?: unknown;
+  };
   // Of several addresses of one name, and of several nodes, the last says most.
   if (lastNodeError instanceof Error) return textOf(lastNodeError);
   const inner: unknown = Array.isArray(errors) ? errors.at(-1) : undefined;

@@ -152,7 +152,8 @@ function fromUrl(url: string | undefined): Partial<RedisStoreOptions> {
 }
 
 function whereOf({ path, host, port, cluster, sentinels, masterName }: Omit<RedisSettings, 'where'>): string {
-  const all = (addresses: readonly RedisAddress[]): string => addresses.map((each) => `${each.host}:${each.port}`).join(', ');
+  const all = (addresses: readonly RedisAddress[]): string =>
+    addresses.map((each) => `${each.host}:${each.port}`).join(', ');
   if (cluster !== undefined) return `the Cluster of ${all(cluster)}`;
   if (sentinels !== undefined) return `the master ${masterName} of the Sentinels ${all(sentinels)}`;
   return path ?? `${host}:${port}`;

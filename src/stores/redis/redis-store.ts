@@ -13,8 +13,9 @@ import {
   type StoreStats,
   type StoreTraits,
 } from '../store.ts';
+import { BatchReader } from './batch-reader.ts';
 import { Calls } from './calls.ts';
-import { together, type RedisClient } from './client.ts';
+import type { RedisClient } from './client.ts';
 import { RedisEpochs } from './epochs.ts';
 import { faultOf } from './faults.ts';
 import { RedisGrants } from './grants.ts';
@@ -33,6 +34,7 @@ export class RedisStore implements Store {
   readonly #settings: RedisSettings;
   readonly #calls: Calls;
   readonly #epochs: RedisEpochs;
+  readonly #batches = new BatchReader();
   readonly #prefix: string;
 
   constructor(settings: RedisSettings) {
@@ -58,9 +60,9 @@ export class RedisStore implements Store {
   async getMany(names: readonly RecordName[], options: CallOptions = {}): Promise<readonly (Uint8Array | undefined)[]> {
     if (names.length === 0) return [];
     const keys = names.map((name) => this.#key(name));
-    const ask = (client: RedisClient): Promise<readonly unknown[]> =>
-      together(client, () => Promise.all(keys.map((key) => client.getBuffer(key))));
-    const answers = await this.#calls.run(ask, { signal: options.signal, isRepeatable: true });
+    const { signal } = options;
+    const ask = (client: RedisClient): Promise<readonly unknown[]> => this.#batches.read(client, keys, signal);
+    const answers = await this.#calls.run(ask, { signal, isRepeatable: true });
     return answers.map((answer) => this.#record(answer));
   }
 
@@ -112,9 +114,13 @@ export class RedisStore implements Store {
 
   #key(name: RecordName): string {
     if (!isRecordName(name)) {
-      throw new InferkvError('ERR_INFERKV_INPUT_INVALID', 'A record is called by 1 to 200 printable ASCII characters.', {
-        key: name,
-      });
+      throw new InferkvError(
+        'ERR_INFERKV_INPUT_INVALID',
+        'A record is called by 1 to 200 printable ASCII characters.',
+        {
+          key: name,
+        },
+      );
     }
     return this.#prefix + name;
   }

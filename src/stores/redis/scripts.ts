@@ -7,9 +7,21 @@ export interface Scripts {
   /** The base of the epochs, made if there was none; made anew, above the greatest number seen, if it is still the one that is to be replaced. */
   inferkvBase(numbers: string, wallUs: string, replaced: string, greatest: string): Promise<unknown>;
   /** Raises epochs and writes them to the stream. */
-  inferkvBump(numbers: string, stream: string, wallUs: string, backlog: number, ...scopes: readonly string[]): Promise<unknown>;
+  inferkvBump(
+    numbers: string,
+    stream: string,
+    wallUs: string,
+    backlog: number,
+    ...scopes: readonly string[]
+  ): Promise<unknown>;
   /** The same, where memory is full: Redis 7 and later lets a script say that it may. */
-  inferkvBumpFull(numbers: string, stream: string, wallUs: string, backlog: number, ...scopes: readonly string[]): Promise<unknown>;
+  inferkvBumpFull(
+    numbers: string,
+    stream: string,
+    wallUs: string,
+    backlog: number,
+    ...scopes: readonly string[]
+  ): Promise<unknown>;
   /** A token, or null while another has the right. */
   inferkvAcquire(key: string, ttlMs: number, keepMs: number): Promise<unknown>;
   /** 1 if the right was had. */
