@@ -7,7 +7,7 @@ import { isInferkvError, type InferkvError } from '../../src/base/errors.ts';
 import { createRandom } from '../../src/base/random.ts';
 import { createRedisStore, type RedisStoreOptions } from '../../src/stores/redis/index.ts';
 import type { Store } from '../../src/stores/store.ts';
-import { RedisServer, until } from '../support/redis-server.ts';
+import { endsByItself, RedisServer, until } from '../support/redis-server.ts';
 import { rejects } from '../support/rejects.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 import { TempFolder } from '../support/temp.ts';
@@ -93,7 +93,10 @@ describe('a Redis that fails', () => {
     const calls = Array.from({ length: 60 }, () => store.get('a', { signal: AbortSignal.timeout(100) }));
     const errors = (await Promise.allSettled(calls)).map((each) => (each as PromiseRejectedResult).reason as unknown);
     assert.equal(errors.filter((each) => isInferkvError(each, 'ERR_INFERKV_ABORTED')).length, 20);
-    assert.equal(errors.filter((each) => isInferkvError(each, FAILED) && /no more may wait/.test(each.message)).length, 40);
+    assert.equal(
+      errors.filter((each) => isInferkvError(each, FAILED) && /no more may wait/.test(each.message)).length,
+      40,
+    );
     // The connection is given up as silent, and another one is not ready in time either.
     await until(async () => {
       const error = await store.get('a').catch((each: unknown) => each as InferkvError);
@@ -180,7 +183,9 @@ describe('a Redis that fails', () => {
 
   it('does not know the user: the error says so, and shows no password', async () => {
     await using closedOne = await RedisServer.start({ password: 'right' });
-    await closedOne.admin.acl('SETUSER', 'cache', 'on', '>secret', '~inferkv:*', '+@all');
+    // The rights that docs/stores/redis.md names.
+    const rights = '~inferkv:* -@all +@connection +@read +@write +@scripting +info +time'.split(' ');
+    await closedOne.admin.acl('SETUSER', 'cache', 'on', '>secret', ...rights);
     await closedOne.admin.acl('SETUSER', 'weak', 'on', '>weaker', '~inferkv:*', '+get', '+info', '+hello', '+client');
     const { port } = closedOne;
     for (const [options, says] of [
@@ -198,6 +203,9 @@ describe('a Redis that fails', () => {
     }
     await using store = open({ port, username: 'cache', password: 'secret' });
     assert.equal(await works(store), true);
+    assert.equal((await store.epochs?.bump(['a', 'b']))?.length, 2);
+    assert.ok(((await store.grants?.acquire('a', 1000)) ?? 0) > 0);
+    assert.equal(await store.put('fenced', [valueOf('fenced')], { token: 3 }), 'stored');
     await using default_ = open({ url: `redis://:right@127.0.0.1:${port}/2` });
     assert.equal(await works(default_), true);
     await using nowhere = open({ url: `redis://:right@127.0.0.1:${port}/99` });
@@ -213,11 +221,18 @@ describe('a Redis that fails', () => {
     await using secret = await RedisServer.start({ tls: { key, cert } });
     await using store = open({ port: secret.port, tls: { ca: readFileSync(cert) } });
     assert.equal(await works(store), true);
-    assert.deepEqual((await store.getMany(['works', 'none'])).map((each) => each?.length), [50_000, undefined]);
+    assert.deepEqual(
+      (await store.getMany(['works', 'none'])).map((each) => each?.length),
+      [50_000, undefined],
+    );
     await using distrustful = open({ url: `rediss://127.0.0.1:${secret.port}` });
     await rejects(distrustful.get('a'), FAILED, /certificate that is not trusted/);
     await using plain = open({ port: secret.port });
     await rejects(plain.get('a'), FAILED);
+  });
+
+  it('does not keep a process alive that has nothing else to do', async () => {
+    await endsByItself({ port: server.port });
   });
 
   it('is closed while calls wait for a server that hangs', async () => {

@@ -30,7 +30,7 @@ export class RedisCluster implements AsyncDisposable {
   /** The one that is the master of a key now. */
   async masterOf(key: string): Promise<RedisServer> {
     const anyone = this.nodes.find(({ admin }) => admin.status === 'ready') as RedisServer;
-    const slot = Number(await anyone.admin.cluster('KEYSLOT', key));
+    const slot = await anyone.admin.cluster('KEYSLOT', key);
     const ranges = await anyone.admin.cluster('SLOTS');
     const [, , master] = ranges.find(([from, to]) => from <= slot && slot <= to) ?? [];
     return this.nodes.find(({ port }) => port === master?.[1]) as RedisServer;
@@ -54,9 +54,7 @@ export class RedisCluster implements AsyncDisposable {
     const ids = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('MYID')));
     await until(async () => {
       const lists = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('NODES')));
-      return lists.every(
-        (list) => ids.every((id) => String(list).includes(String(id))) && !/handshake/.test(String(list)),
-      );
+      return lists.every((list) => ids.every((id) => String(list).includes(id)) && !/handshake/.test(String(list)));
     }, 'the meeting of nodes');
     for (const [at, { admin }] of this.nodes.entries()) {
       if (at < MASTERS) continue;
@@ -76,7 +74,7 @@ export class RedisCluster implements AsyncDisposable {
 
   async #all(holds: (info: string) => boolean): Promise<boolean> {
     const infos = await Promise.all(this.nodes.map(({ admin }) => admin.cluster('INFO')));
-    return infos.every((info) => holds(String(info)));
+    return infos.every((info) => holds(info));
   }
 }
 

@@ -1,11 +1,13 @@
+import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 
 import { Redis } from 'ioredis';
 
-import type { RedisAddress } from '../../src/stores/redis/index.ts';
+import type { RedisAddress, RedisStoreOptions } from '../../src/stores/redis/index.ts';
 import { TempFolder } from './temp.ts';
 
 const HOST = '127.0.0.1';
@@ -143,6 +145,19 @@ export async function until(holds: () => Promise<boolean> | boolean, what = 'it'
     if (performance.now() > deadline) throw new Error(`${what} did not come about within ${PATIENCE_MS} ms`);
     await pause(10);
   }
+}
+
+/** Runs a process that uses a store, listens for invalidations, closes nothing, and must end all the same. */
+export async function endsByItself(options: RedisStoreOptions): Promise<void> {
+  const script = fileURLToPath(new URL('../fixtures/redis-left-open.ts', import.meta.url));
+  const child = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  running.add(child);
+  const says = child.stdout.toArray();
+  const late = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
+  const [code] = (await once(child, 'exit')) as [number | null];
+  clearTimeout(late);
+  running.delete(child);
+  assert.equal(`${code}: ${(await says).join('')}`, '0: in step, read 3');
 }
 
 function isListening(port: number): Promise<boolean> {

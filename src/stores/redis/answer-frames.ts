@@ -3,6 +3,7 @@ const LONG_BYTES = 4096;
 /** The socket's own memory, which is read into again and again. */
 const READ_BYTES = 256 * 1024;
 const CR_LF_BYTES = 2;
+const MAX_BYTES = 512 * 2 ** 20 + CR_LF_BYTES;
 const LF = 0x0a;
 
 /**
@@ -17,6 +18,7 @@ const LF = 0x0a;
  */
 export class AnswerFrames {
   readonly #emit: (piece: Buffer) => void;
+  readonly #refuse: (error: Error) => void;
   readonly #memory: Buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   /** The beginning of a line whose end is not there yet. */
   #line = '';
@@ -26,8 +28,10 @@ export class AnswerFrames {
   #body: Buffer | undefined;
   #filled = 0;
 
-  constructor(emit: (piece: Buffer) => void) {
+  /** `refuse` is called when a string is announced that is longer than Redis has any: then what comes is not from Redis, or not whole. */
+  constructor(emit: (piece: Buffer) => void, refuse: (error: Error) => void) {
     this.#emit = emit;
+    this.#refuse = refuse;
   }
 
   /** Where the socket is to read next. */
@@ -70,7 +74,9 @@ export class AnswerFrames {
     this.#line = '';
     if (announced === null) return end + 1;
     const length = Number(announced[1]) + CR_LF_BYTES;
-    if (length < LONG_BYTES) {
+    if (length > MAX_BYTES) {
+      this.#refuse(new Error(`an answer of ${length} bytes was announced`));
+    } else if (length < LONG_BYTES) {
       this.#passing = length;
     } else {
       this.#body = Buffer.allocUnsafeSlow(length);

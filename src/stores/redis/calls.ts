@@ -131,6 +131,7 @@ export class Calls {
       this.#keepAlive();
       this.#idle?.();
     };
+    // oxlint-disable-next-line promise/no-callback-in-promise -- no callback of anybody's
     answer.then(done, done);
     return answer;
   }

@@ -67,14 +67,16 @@ export async function loadLibrary(): Promise<Library> {
 export function createClient(library: Library, settings: RedisSettings, purpose: Purpose): RedisClient {
   const client =
     settings.cluster === undefined ? createNode(library, settings, purpose) : createCluster(library, settings, purpose);
-  return client as unknown as RedisClient;
+  return client as RedisClient;
 }
 
 function createNode(library: Library, settings: RedisSettings, purpose: Purpose): unknown {
   const { host, port, path, sentinels, natMap, tls } = settings;
   const reached =
     sentinels === undefined
-      ? { ...(path === undefined ? { host, port } : { path }) }
+      ? path === undefined
+        ? { host, port }
+        : { path }
       : {
           sentinels: [...sentinels],
           name: settings.masterName,
@@ -94,7 +96,7 @@ function createNode(library: Library, settings: RedisSettings, purpose: Purpose)
     enableOfflineQueue: false,
     scripts: SCRIPTS,
   });
-  unrefed(client as unknown as Node);
+  unrefed(client);
   return client;
 }
 
@@ -162,8 +164,8 @@ export function together<T>(client: RedisClient, issue: () => T): T {
 }
 
 function streamsOf(client: RedisClient): readonly Socket[] {
-  const { nodes } = client as { nodes?(): readonly Node[] };
-  const all = nodes === undefined ? [client as unknown as Node] : nodes.call(client);
+  const cluster = client as { nodes?(): readonly Node[] };
+  const all = cluster.nodes?.() ?? [client as Node];
   return all.map(({ stream }) => stream).filter((stream) => stream !== undefined);
 }
 

@@ -4,7 +4,7 @@ import type { EpochListener } from '../store.ts';
 import { pause } from './calls.ts';
 import type { RedisClient } from './client.ts';
 import { closed, Connection } from './connection.ts';
-import { startAuthority, type EpochKeys } from './epochs.ts';
+import { startAuthority, type EpochKeys } from './epoch-keys.ts';
 import type { RedisSettings } from './options.ts';
 
 /** One change of the stream: its place, how many were told with it since the authority started, and what changed. */

@@ -1,15 +1,9 @@
 import { InferkvError } from '../../base/errors.ts';
 import type { CallOptions, EpochAuthority, EpochListener } from '../store.ts';
 import type { Calls } from './calls.ts';
-import type { RedisClient } from './client.ts';
+import { startAuthority, wallUs, type EpochKeys } from './epoch-keys.ts';
 import { EpochStream } from './epoch-stream.ts';
 import { faultOf } from './faults.ts';
-
-/** The two keys of an authority: numbers, and the stream of changes. In a Cluster they have one slot. */
-export interface EpochKeys {
-  readonly numbers: string;
-  readonly stream: string;
-}
 
 /**
  * Epochs in a hash, and every bump in a stream of the last ten thousand.
@@ -86,23 +80,6 @@ export class RedisEpochs implements EpochAuthority {
     if (typeof answer !== 'string') throw this.#calls.nonsense('EVALSHA');
     return answer;
   }
-}
-
-/**
- * Makes the base of an authority that has none, or another in place of `replaced`, above all numbers that are known. The base comes back.
- */
-export function startAuthority(
-  client: RedisClient,
-  { numbers }: EpochKeys,
-  wallMs: number,
-  replaced = '',
-  greatest = 0,
-): Promise<unknown> {
-  return client.inferkvBase(numbers, wallUs(wallMs), replaced, String(greatest));
-}
-
-function wallUs(wallMs: number): string {
-  return (wallMs * 1000).toFixed(0);
 }
 
 function isAnswerOf(length: number, answer: unknown): answer is readonly (string | null)[] {

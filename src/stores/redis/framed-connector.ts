@@ -31,9 +31,12 @@ export function framedConnector({ AbstractConnector }: Pick<typeof IoRedis, 'Abs
 }
 
 function openFramed(where: NetConnectOpts): Socket {
-  const frames = new AnswerFrames((piece) => {
-    if (!socket.destroyed) socket.emit('data', piece);
-  });
+  const frames = new AnswerFrames(
+    (piece) => {
+      if (!socket.destroyed) socket.emit('data', piece);
+    },
+    (error) => socket.destroy(error),
+  );
   const onread = {
     buffer: () => frames.target(),
     callback: (length: number, memory: Uint8Array) => {

@@ -152,11 +152,13 @@ function fromUrl(url: string | undefined): Partial<RedisStoreOptions> {
 }
 
 function whereOf({ path, host, port, cluster, sentinels, masterName }: Omit<RedisSettings, 'where'>): string {
-  const all = (addresses: readonly RedisAddress[]): string =>
-    addresses.map((each) => `${each.host}:${each.port}`).join(', ');
-  if (cluster !== undefined) return `the Cluster of ${all(cluster)}`;
-  if (sentinels !== undefined) return `the master ${masterName} of the Sentinels ${all(sentinels)}`;
+  if (cluster !== undefined) return `the Cluster of ${listed(cluster)}`;
+  if (sentinels !== undefined) return `the master ${masterName} of the Sentinels ${listed(sentinels)}`;
   return path ?? `${host}:${port}`;
+}
+
+function listed(addresses: readonly RedisAddress[]): string {
+  return addresses.map(({ host, port }) => `${host}:${port}`).join(', ');
 }
 
 function definedOf(options: RedisStoreOptions): RedisStoreOptions {
