@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 packages="libstdc++6 curl xz-utils g++ libtorch-dev libopenblas0-pthread python3-torch python3-torchvision"
 # The servers that tests and benchmarks start for themselves, on free ports.
 packages="$packages redis-server memcached"
+# Makes the certificate of the server that speaks TLS.
+packages="$packages openssl"
 
 missing=""
 if command -v dpkg-query >/dev/null 2>&1; then
