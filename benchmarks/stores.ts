@@ -10,14 +10,13 @@ import { createInferenceCache, tensor, type InferenceCacheOptions, type Session 
 import { createDiskStore } from '../src/stores/disk/index.ts';
 import { measureStore } from '../src/stores/comparison.ts';
 import { openRecord, sealRecord } from '../src/stores/record.ts';
-import { RedisStore } from '../src/stores/redis/index.ts';
+import { createRedisStore } from '../src/stores/redis/index.ts';
 import { SharedMemoryRecords } from '../src/stores/shared-memory/record-store.ts';
 import type { Store } from '../src/stores/store.ts';
 import { createPolicy } from '../src/policies/registry.ts';
 import { CountingSession } from '../test/support/counting-session.ts';
 import { MapStore } from '../test/support/map-store.ts';
-import { freePort } from '../test/support/processes.ts';
-import { startRedis } from '../test/support/redis-server.ts';
+import { RedisServer } from '../test/support/redis-server.ts';
 import { STORES } from '../test/support/servers.ts';
 import { inTurns, median, timed, type Figures, type Suite, type SuiteOptions } from './suite.ts';
 
@@ -119,8 +118,8 @@ async function diskOverLimit(rounds: number): Promise<Figures> {
 
 /** A record of 64 KB by the store against the client alone; 32 of them in one call against one after the other. */
 async function redisOverBare(rounds: number): Promise<Figures> {
-  const server = await startRedis(await freePort());
-  const store = new RedisStore({ url: `redis://127.0.0.1:${server.port}`, prefix: 'bench:' });
+  const server = await RedisServer.start();
+  const store = createRedisStore({ port: server.port, keyPrefix: 'bench:' });
   const bare = new Redis({ port: server.port, host: '127.0.0.1' });
   try {
     const names = Array.from({ length: BLOCKS }, (_, at) => `block/${at}`);
@@ -143,7 +142,7 @@ async function redisOverBare(rounds: number): Promise<Figures> {
   } finally {
     bare.disconnect();
     await store.close();
-    await server.kill();
+    await server[Symbol.asyncDispose]();
   }
 }
 

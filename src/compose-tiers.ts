@@ -20,7 +20,7 @@ import { createDiskStore } from './stores/disk/index.ts';
 import { createDynamoDbStore } from './stores/dynamodb/index.ts';
 import { createMemcachedStore } from './stores/memcached/index.ts';
 import type { SigningKey } from './stores/record.ts';
-import { RedisStore } from './stores/redis/index.ts';
+import { createRedisStore } from './stores/redis/index.ts';
 import { SharedMemoryRecords } from './stores/shared-memory/record-store.ts';
 import type { EpochAuthority, GrantAuthority, Store } from './stores/store.ts';
 import { ComputeOnce, type ComputeOnceStats } from './tiers/compute-once.ts';
@@ -198,8 +198,16 @@ export function storeOf(
       const budgetBytes = size('budgetBytes', settings.budgetBytes) ?? DISK_BYTES;
       return createDiskStore({ folder, durability, budgetBytes, clock, wallClock });
     }
-    case 'redis':
-      return new RedisStore({ ...settings, maxRecordBytes });
+    case 'redis': {
+      // What belongs to the tier, and not to the store, it does not read.
+      const { maxRecordBytes: _, ...options } = settings;
+      return createRedisStore({
+        ...options,
+        ...(maxRecordBytes !== undefined && { maxRecordBytes }),
+        clock,
+        wallClock,
+      });
+    }
     case 'memcached': {
       const { servers, sasl, silenceMs, prefix } = settings;
       const maxItemBytes = size('maxItemBytes', settings.maxItemBytes);

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 import { InferkvError } from '../base/errors.ts';
+import type { RedisStoreOptions } from '../stores/redis/index.ts';
 import type { Store } from '../stores/store.ts';
 
 const bytes = z.union([z.number().positive(), z.string().min(1)]);
@@ -32,7 +33,8 @@ const common = {
   back: writeBack.optional(),
 };
 
-const address = z.strictObject({ host: z.string().min(1), port: z.number().int().min(1).max(65_535).optional() });
+const address = z.strictObject({ host: z.string().min(1), port: z.number().int().min(1).max(65_535) });
+const tls = z.union([z.boolean(), z.record(z.string(), z.unknown())]);
 
 const disk = z.strictObject({
   store: z.literal('disk'),
@@ -45,14 +47,25 @@ const disk = z.strictObject({
 const redis = z.strictObject({
   store: z.literal('redis'),
   url: z.string().min(1).optional(),
+  host: z.string().min(1).optional(),
+  port: z.number().int().min(1).max(65_535).optional(),
+  path: z.string().min(1).optional(),
   sentinels: z.array(address).min(1).optional(),
-  sentinelMaster: z.string().min(1).optional(),
+  masterName: z.string().min(1).optional(),
+  sentinelUsername: z.string().optional(),
+  sentinelPassword: z.string().optional(),
+  sentinelTls: tls.optional(),
   cluster: z.array(address).min(1).optional(),
+  natMap: z.record(z.string(), address).optional(),
   username: z.string().optional(),
   password: z.string().optional(),
-  tls: z.union([z.boolean(), z.record(z.string(), z.unknown())]).optional(),
+  db: z.number().int().nonnegative().optional(),
+  tls: tls.optional(),
+  keyPrefix: z.string().optional(),
   connectTimeoutMs: count.optional(),
-  prefix: z.string().optional(),
+  silenceMs: count.optional(),
+  epochBacklog: count.optional(),
+  heartbeatMs: count.optional(),
   ...common,
 });
 
@@ -91,7 +104,7 @@ const ownStore = z.strictObject({
 export const tiersSchema: z.ZodType<Readonly<Record<string, TierSettings>>> = z.record(
   z.string().regex(/^[a-z][a-z0-9-]{0,31}$/i, 'is no name of a tier: letters, digits and hyphens, 32 at most'),
   z.union([disk, redis, memcached, dynamodb, sharedMemory, ownStore]),
-);
+) as unknown as z.ZodType<Readonly<Record<string, TierSettings>>>;
 
 /** How a partition uses its tiers. */
 export const partitionTiersSchema: {
@@ -160,12 +173,6 @@ export interface TierCommon {
   readonly back?: WriteBackSettings | undefined;
 }
 
-/** An address of a server. */
-interface AddressSetting {
-  readonly host: string;
-  readonly port?: number | undefined;
-}
-
 /** A tier: one of the stores with its own settings (docs/stores.md), or a store of the caller's. */
 export type TierSettings = TierCommon &
   (
@@ -176,18 +183,10 @@ export type TierSettings = TierCommon &
         readonly budgetBytes?: number | string | undefined;
         readonly durability?: 'none' | 'data' | undefined;
       }
-    | {
-        readonly store: 'redis';
-        readonly url?: string | undefined;
-        readonly sentinels?: readonly AddressSetting[] | undefined;
-        readonly sentinelMaster?: string | undefined;
-        readonly cluster?: readonly AddressSetting[] | undefined;
-        readonly username?: string | undefined;
-        readonly password?: string | undefined;
-        readonly tls?: boolean | Readonly<Record<string, unknown>> | undefined;
-        readonly connectTimeoutMs?: number | undefined;
-        readonly prefix?: string | undefined;
-      }
+    | ({ readonly store: 'redis' } & Omit<
+        RedisStoreOptions,
+        'name' | 'maxRecordBytes' | 'maxPendingCalls' | 'maxPendingBytes' | 'clock' | 'wallClock' | 'random'
+      >)
     | {
         readonly store: 'memcached';
         readonly servers?: readonly string[] | undefined;

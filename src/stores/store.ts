@@ -119,6 +119,13 @@ export interface GrantAuthority {
   release(name: string, token: number, options?: CallOptions): Promise<void>;
 }
 
+const LEGAL_NAME = /^[\x21-\x7e]{1,200}$/;
+
+/** Whether every store can have a record of that name. */
+export function isRecordName(name: string): boolean {
+  return LEGAL_NAME.test(name);
+}
+
 /** Bytes of a record in parts. */
 export function lengthOfParts(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, { length }) => sum + length, 0);

@@ -6,8 +6,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { createInferenceCache, isInferkvError, tensor, type InferenceCacheOptions } from '../../src/index.ts';
 import { FakeLibrary } from '../support/fake-library.ts';
 import { MapServer, MapStore } from '../support/map-store.ts';
-import { freePort, type ServerProcess } from '../support/processes.ts';
-import { startRedis } from '../support/redis-server.ts';
+import { freePort, RedisServer } from '../support/redis-server.ts';
 import { TempFolder } from '../support/temp.ts';
 import { until } from '../support/until.ts';
 
@@ -21,15 +20,15 @@ const signingKeys = [{ id: 1, secret: 'sixteen characters or more' }];
 const node = (options: InferenceCacheOptions): FakeLibrary => new FakeLibrary({ clock: systemClock, ...options });
 
 describe('tiers of a cache', () => {
-  let redis: ServerProcess;
+  let redis: RedisServer;
   before(async () => {
-    redis = await startRedis(await freePort());
+    redis = await RedisServer.start();
   });
-  after(() => redis.kill());
+  after(() => redis[Symbol.asyncDispose]());
 
   const withRedis = (prefix: string, options: InferenceCacheOptions = {}): FakeLibrary =>
     node({
-      tiers: { redis: { store: 'redis', url: `redis://127.0.0.1:${redis.port}`, prefix, signingKeys } },
+      tiers: { redis: { store: 'redis', port: redis.port, keyPrefix: prefix, signingKeys } },
       ...options,
     });
 

@@ -1,13 +1,12 @@
 import { createDiskStore } from '../../src/stores/disk/index.ts';
 import { createDynamoDbStore } from '../../src/stores/dynamodb/index.ts';
 import { createMemcachedStore } from '../../src/stores/memcached/index.ts';
-import { RedisStore } from '../../src/stores/redis/index.ts';
+import { createRedisStore } from '../../src/stores/redis/index.ts';
 import { SharedMemoryRecords } from '../../src/stores/shared-memory/record-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { Dynalite } from './dynalite.ts';
 import { MemcachedServer } from './memcached-server.ts';
-import { freePort } from './processes.ts';
-import { startRedis } from './redis-server.ts';
+import { RedisServer } from './redis-server.ts';
 import { policyOf } from './shared-memory.ts';
 import { TempFolder } from './temp.ts';
 
@@ -32,8 +31,8 @@ export const STORES: Readonly<Record<string, () => Promise<RunningStores>>> = {
     };
   },
   redis: async () => {
-    const server = await startRedis(await freePort());
-    return { open: () => new RedisStore({ url: `redis://127.0.0.1:${server.port}` }), stop: () => server.kill() };
+    const server = await RedisServer.start();
+    return { open: () => createRedisStore({ port: server.port }), stop: () => server[Symbol.asyncDispose]() };
   },
   memcached: async () => {
     const server = await MemcachedServer.start();
