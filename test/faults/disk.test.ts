@@ -34,7 +34,7 @@ async function killOften(
 ): Promise<void> {
   const random = createRandom(seed);
   const budgetBytes = 16 * MIB;
-  const orders = { folder, budgetBytes, lanes: 4, namesOfLane: 4, minBytes: 10, maxBytes: 300_000, prefix: 'r' };
+  const orders = { folder, budgetBytes, lanes: 4, namesOfLane: 4, minBytes: 10, maxBytes: 120_000, prefix: 'r' };
   // What is known of each name: the newest that was acknowledged, and the newest that may be there.
   const sure = new Map<string, number>();
   const possible = new Map<string, number>();
