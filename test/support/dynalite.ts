@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createRequire } from 'node:module';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import {
   createDynamoDbStore,
@@ -20,7 +20,7 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-const program = join(dirname(createRequire(import.meta.url).resolve('dynalite')), 'cli.js');
+const program = join(dirname(fileURLToPath(import.meta.resolve('dynalite'))), 'cli.js');
 
 /** What dynalite takes for credentials: anything. */
 const NOBODY = { credentials: { accessKeyId: 'nobody', secretAccessKey: 'nothing' } };
