@@ -165,7 +165,8 @@ export function together<T>(client: RedisClient, issue: () => T): T {
 
 function streamsOf(client: RedisClient): readonly Socket[] {
   const cluster = client as { nodes?(): readonly Node[] };
-  const all = cluster.nodes?.() ?? [client as Node];
+  const single: Node = client;
+  const all = cluster.nodes?.() ?? [single];
   return all.map(({ stream }) => stream).filter((stream) => stream !== undefined);
 }
 
