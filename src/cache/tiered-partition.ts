@@ -148,8 +148,9 @@ export class TieredPartition<V> implements MemoryPartition<V> {
    * nodes have, is out of date from then on, and never served again.
    */
   invalidateTag(tag: string): number {
+    const gone = this.#memory.invalidateTag(tag);
     this.#stack.track(this.#epochs.bump([tag]));
-    return this.#memory.invalidateTag(tag);
+    return gone;
   }
 
   explain(key: Key): Explanation {

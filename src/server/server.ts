@@ -17,6 +17,7 @@ import { bytesOfSetting } from '../config/sizes.ts';
 import { PrometheusMetrics, type PartitionNumbers } from '../telemetry/prometheus.ts';
 import { Admission } from './admission.ts';
 import { ApiKeys, type Principal, type Role } from './api-keys.ts';
+import { cacheRoutes, type AdministeredCache } from './cache-routes.ts';
 import { BodyReader, type RequestBody } from './body.ts';
 import { Exchange } from './exchange.ts';
 import { failureOf } from './failures.ts';
@@ -41,7 +42,7 @@ declare module 'fastify' {
 }
 
 /** What a server serves: an inference cache. */
-export interface ServedCache extends InferenceHost {
+export interface ServedCache extends InferenceHost, AdministeredCache {
   stats(): Readonly<Record<string, PartitionNumbers>>;
 }
 
@@ -113,7 +114,7 @@ class HttpServer implements InferenceServer {
       requestsUnderWay: () => this.#admission.underWay,
       bufferedBytes: () => this.#bodies.bufferedBytes,
     });
-    this.#setUp(new ServedModels(cache));
+    this.#setUp(new ServedModels(cache), cache);
   }
 
   async listen(): Promise<string> {
@@ -166,7 +167,7 @@ class HttpServer implements InferenceServer {
     );
   }
 
-  #setUp(models: ServedModels): void {
+  #setUp(models: ServedModels, cache: ServedCache): void {
     const app = this.#app;
     const { deadlineMs, responseTimeoutMs, maxConnections } = this.#settings;
     app.server.maxConnections = maxConnections;
@@ -186,6 +187,7 @@ class HttpServer implements InferenceServer {
     metadataRoutes(app, { models, version: VERSION, isReady });
     inferRoutes(app, { models, codec: this.#codec, deadlineMs, responseTimeoutMs });
     repositoryRoutes(app, models);
+    cacheRoutes(app, cache);
     app.get('/metrics', { config: { role: 'admin' } }, async (_request, reply) =>
       reply.type(this.#metrics.contentType).send(await this.#metrics.text()),
     );
