@@ -155,9 +155,7 @@ export class JournalFiles {
     if (this.#failure !== undefined && this.#options.clock.now() < this.#retryAtMs) return Promise.reject(this.#failure);
     const settled = Promise.withResolvers<void>();
     this.#pending.push({ entry, needsSync, settled });
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    this.#working ??= this.#work();
     return settled.promise;
   }
 
@@ -177,6 +175,8 @@ export class JournalFiles {
         await this.#fail(error, batch);
       }
     }
+    // In the same turn as it was seen that nothing is pending.
+    this.#working = undefined;
   }
 
   #take(): readonly Pending[] {
@@ -208,8 +208,10 @@ export class JournalFiles {
   async #beginAgain(): Promise<Tail> {
     const tail = await this.begin();
     this.#written = [];
-    const { end } = await this.#put(tail, [...this.#unsynced]);
+    const owed = [...this.#unsynced];
+    const { places, end } = await this.#put(tail, owed);
     tail.file.bytes = end;
+    for (const [at, mark] of owed.entries()) this.#places.apply(mark, places[at] as Place);
     return tail;
   }
 

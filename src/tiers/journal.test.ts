@@ -70,7 +70,7 @@ describe('the journal after a crash', () => {
     it(`has all that was acknowledged under "every", and nothing wrong: ${kind}`, async () => {
       await fc.assert(
         fc.asyncProperty(crash(kind, 'every'), async (each) => void (await survive(each))),
-        { numRuns: 300, seed: 11 },
+        { numRuns: 100, seed: 11 },
       );
     });
   }
@@ -78,7 +78,7 @@ describe('the journal after a crash', () => {
   it('has all that was acknowledged under "interval" if only the process is killed', async () => {
     await fc.assert(
       fc.asyncProperty(crash('kill', 'interval'), async (each) => void (await survive(each))),
-      { numRuns: 200, seed: 12 },
+      { numRuns: 60, seed: 12 },
     );
   });
 
@@ -86,7 +86,7 @@ describe('the journal after a crash', () => {
     it(`has nothing wrong under "interval", whatever the machine loses: ${kind}`, async () => {
       await fc.assert(
         fc.asyncProperty(crash(kind, 'interval'), async (each) => void (await survive(each))),
-        { numRuns: 200, seed: 13 },
+        { numRuns: 60, seed: 13 },
       );
     });
   }
