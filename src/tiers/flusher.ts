@@ -43,6 +43,8 @@ export class Flusher {
   readonly #urgent = new Set<RecordName>();
   #writing = 0;
   #retryMs = 0;
+  /** Grows with each failure: those that began before it say nothing new. */
+  #round = 0;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
   #timer: { cancel(): void } | undefined;
   #isStopped = false;
@@ -132,9 +134,10 @@ export class Flusher {
     this.#writing++;
     void this.alone(dirty.name, async () => {
       const { version } = dirty;
+      const round = this.#round;
       const attempt = await this.#attempt(dirty);
       this.#writing--;
-      this.#judge(dirty, attempt);
+      this.#judge(dirty, attempt, round);
       this.#options.ended(dirty, version, attempt);
     });
   }
@@ -152,7 +155,7 @@ export class Flusher {
     }
   }
 
-  #judge(dirty: Dirty, attempt: Attempt): void {
+  #judge(dirty: Dirty, attempt: Attempt, round: number): void {
     if (attempt !== 'failed') {
       this.#retryMs = 0;
       this.#notBeforeMs = Number.NEGATIVE_INFINITY;
@@ -161,8 +164,11 @@ export class Flusher {
       return;
     }
     const nowMs = this.#options.clock.now();
-    this.#retryMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, 2 * this.#retryMs));
-    this.#notBeforeMs = nowMs + this.#retryMs;
+    if (round === this.#round) {
+      this.#round++;
+      this.#retryMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, 2 * this.#retryMs));
+      this.#notBeforeMs = nowMs + this.#retryMs;
+    }
     dirty.notBeforeMs = nowMs + Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(dirty.failures, 10));
     dirty.failures++;
   }

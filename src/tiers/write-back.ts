@@ -62,9 +62,11 @@ interface Held {
   readonly noting: Noting | undefined;
 }
 
-/** A write that is not held yet, and may be invalidated before it is. */
+/** A write that is not acknowledged yet, and may be invalidated before it is held or made. */
 interface Waiting {
   readonly name: RecordName;
+  /** It is held, or on its way to the target: those of the same name that came later may follow. */
+  isUnderWay: boolean;
   isDiscarded: boolean;
 }
 
@@ -85,7 +87,7 @@ export class WriteBack {
   readonly #records = new DirtyRecords();
   readonly #flusher: Flusher;
   readonly #changes: Wakeups;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Map<RecordName, Set<Waiting>>();
   readonly #backlog = new Map<RecordName, Replayed>();
   readonly #ready: Promise<void>;
   #isReady = false;
@@ -125,8 +127,7 @@ export class WriteBack {
   async add(name: RecordName, parts: readonly Uint8Array[], options: PutOptions = {}): Promise<TakenWrite> {
     throwIfAborted(options.signal);
     this.#assertOpen();
-    const waiting: Waiting = { name, isDiscarded: false };
-    this.#waiting.add(waiting);
+    const waiting = this.#enter(name);
     try {
       if (!this.#isReady) await orAborted(this.#ready, options.signal);
       this.#assertOpen();
@@ -135,7 +136,7 @@ export class WriteBack {
       if (waiting.isDiscarded) return 'dropped';
       return held === undefined ? await this.#straight(write, waiting) : await this.#acknowledge(held, options.signal);
     } finally {
-      this.#waiting.delete(waiting);
+      this.#leave(waiting);
     }
   }
 
@@ -262,7 +263,9 @@ export class WriteBack {
   /** Forgets what matches wherever it is; gives the names. */
   #forgetAll(which: RecordName | ((name: RecordName) => boolean)): readonly RecordName[] {
     const matches = typeof which === 'string' ? (name: RecordName) => name === which : which;
-    for (const waiting of this.#waiting) if (matches(waiting.name)) waiting.isDiscarded = true;
+    for (const [name, crowd] of this.#waiting) {
+      if (matches(name)) for (const waiting of crowd) waiting.isDiscarded = true;
+    }
     for (const [name, replayed] of this.#backlog) if (matches(name)) this.#forget(name, replayed);
     const names = typeof which === 'string' ? [which] : [...this.#records.names(), ...this.#flusher.busy()].filter(matches);
     for (const name of names) {
@@ -284,8 +287,9 @@ export class WriteBack {
     // Room is taken in the turn in which it is seen, so that nobody else takes it, too.
     const take = (): boolean => {
       if (held !== undefined || waiting.isDiscarded || this.#isClosed) return true;
-      if (this.#records.bytesWith(write) > this.#maxDirtyBytes) return false;
+      if (!this.#isNext(waiting) || this.#records.bytesWith(write) > this.#maxDirtyBytes) return false;
       held = this.#take(write);
+      this.#letFollow(waiting);
       return true;
     };
     if (!take()) {
@@ -332,6 +336,7 @@ export class WriteBack {
     const hasEnded = (): boolean => isGone() || dirty.settled >= version || dirty.failures > failures;
     await this.#changes.until(hasEnded, this.#options.waitMs ?? DEFAULT_WAIT_MS);
     if (dirty.stored < version) return false;
+    await this.#settleMarks();
     this.#counts.through++;
     return true;
   }
@@ -343,6 +348,8 @@ export class WriteBack {
       this.#counts.dropped++;
       return 'dropped';
     }
+    const isNext = (): boolean => waiting.isDiscarded || this.#isNext(waiting);
+    if (!isNext()) await this.#changes.until(isNext, Number.POSITIVE_INFINITY, signal);
     const older = this.#records.get(name)?.version ?? 0;
     const writing = this.#flusher.alone(name, async () => {
       if (waiting.isDiscarded || signal?.aborted === true) return undefined;
@@ -355,9 +362,42 @@ export class WriteBack {
       if (dirty !== undefined && dirty.version <= older) this.#drop(dirty);
       return outcome;
     });
+    this.#letFollow(waiting);
     const isThrough = (await orAborted(writing, signal)) === 'stored';
+    // Else an older one could come back from the journal.
+    if (isThrough) await this.#settleMarks();
     this.#counts[isThrough ? 'through' : 'dropped']++;
     return isThrough ? 'through' : 'dropped';
+  }
+
+  #enter(name: RecordName): Waiting {
+    const waiting: Waiting = { name, isUnderWay: false, isDiscarded: false };
+    const crowd = this.#waiting.get(name);
+    if (crowd === undefined) this.#waiting.set(name, new Set([waiting]));
+    else crowd.add(waiting);
+    return waiting;
+  }
+
+  #leave(waiting: Waiting): void {
+    this.#letFollow(waiting);
+    const crowd = this.#waiting.get(waiting.name);
+    crowd?.delete(waiting);
+    if (crowd?.size === 0) this.#waiting.delete(waiting.name);
+  }
+
+  /** Whether every earlier write of that name is under way. */
+  #isNext(waiting: Waiting): boolean {
+    for (const each of this.#waiting.get(waiting.name) ?? []) {
+      if (each === waiting) break;
+      if (!each.isUnderWay) return false;
+    }
+    return true;
+  }
+
+  #letFollow(waiting: Waiting): void {
+    if (waiting.isUnderWay) return;
+    waiting.isUnderWay = true;
+    if ((this.#waiting.get(waiting.name)?.size ?? 0) > 1) this.#changes.wake();
   }
 
   #ended(dirty: Dirty, version: number, attempt: Attempt): void {

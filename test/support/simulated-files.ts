@@ -29,7 +29,7 @@ class FileNode {
 }
 
 class FolderNode {
-  readonly names = new Map<string, FileNode | FolderNode>();
+  readonly names: Map<string, FileNode | FolderNode> = new Map();
 }
 
 /** One change of names, which a disk makes whole or not at all. */
