@@ -28,7 +28,17 @@ const MAY_IMPORT = {
     'server',
     'simulator',
   ],
-  'compose-partitions.ts': ['base', 'telemetry', 'config', 'policies', 'cache', 'tiers', 'stores', 'models', 'inference'],
+  'compose-partitions.ts': [
+    'base',
+    'telemetry',
+    'config',
+    'policies',
+    'cache',
+    'tiers',
+    'stores',
+    'models',
+    'inference',
+  ],
   'compose.ts': [
     'base',
     'telemetry',

@@ -2,7 +2,14 @@ import { join } from 'node:path';
 
 import { disown, isAbandoned, makeOwnFolderName } from '../base/process-folder.ts';
 import type { FileLayer } from './file-layer.ts';
-import { FILE_ID_BYTES, isLater, readFrames, type JournalEntry, type Ordered, type PutEntry } from './journal-frames.ts';
+import {
+  FILE_ID_BYTES,
+  isLater,
+  readFrames,
+  type JournalEntry,
+  type Ordered,
+  type PutEntry,
+} from './journal-frames.ts';
 
 /** Whose a journal is, by the name of its folder. */
 export interface Owners {
@@ -65,7 +72,12 @@ export function keyOf({ target, name }: Pick<JournalEntry, 'target' | 'name'>): 
  */
 export async function adopt(
   layer: FileLayer,
-  { root, own, owners, nowMs }: { readonly root: string; readonly own: string; readonly owners: Owners; readonly nowMs: number },
+  {
+    root,
+    own,
+    owners,
+    nowMs,
+  }: { readonly root: string; readonly own: string; readonly owners: Owners; readonly nowMs: number },
 ): Promise<Adopted> {
   const folders: string[] = [];
   for (const name of await layer.list(root)) {

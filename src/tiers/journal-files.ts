@@ -152,7 +152,8 @@ export class JournalFiles {
 
   #add(entry: JournalEntry | undefined, needsSync: boolean): Promise<void> {
     if (this.#isClosed) return Promise.reject(new InferkvError('ERR_INFERKV_CLOSED', 'The journal is closed.'));
-    if (this.#failure !== undefined && this.#options.clock.now() < this.#retryAtMs) return Promise.reject(this.#failure);
+    if (this.#failure !== undefined && this.#options.clock.now() < this.#retryAtMs)
+      return Promise.reject(this.#failure);
     const settled = Promise.withResolvers<void>();
     this.#pending.push({ entry, needsSync, settled });
     this.#working ??= this.#work();
@@ -258,7 +259,8 @@ export class JournalFiles {
     }
     await this.#retire();
     // What is wanted is bounded by whoever writes; copying most of it again and again would gain nothing.
-    if (this.#files.length > 1 && this.#bytes > maxBytes && 2 * this.#places.liveBytes < this.#bytes) await this.#copy();
+    if (this.#files.length > 1 && this.#bytes > maxBytes && 2 * this.#places.liveBytes < this.#bytes)
+      await this.#copy();
   }
 
   async #retire(): Promise<void> {

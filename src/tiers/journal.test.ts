@@ -7,7 +7,14 @@ import fc from 'fast-check';
 
 import { FakeClock } from '../base/clock.ts';
 import { createRandom } from '../base/random.ts';
-import { journalOptions, JournalWorld, openOrCrash, recordOf, SimulatedOwners, versionOf } from '../../test/support/journal-world.ts';
+import {
+  journalOptions,
+  JournalWorld,
+  openOrCrash,
+  recordOf,
+  SimulatedOwners,
+  versionOf,
+} from '../../test/support/journal-world.ts';
 import { rejects } from '../../test/support/rejects.ts';
 import { SimulatedFiles, type CrashKind, type FileOperation } from '../../test/support/simulated-files.ts';
 import { TempFolder } from '../../test/support/temp.ts';
@@ -304,7 +311,13 @@ describe('the files of a journal', () => {
   it('lie in a real folder, too', async () => {
     using folder = new TempFolder();
     const owners = new SimulatedOwners();
-    const options = { folder: folder.at('journal'), durability: 'every', clock: new FakeClock(), wallClock: Date.now, owners } as const;
+    const options = {
+      folder: folder.at('journal'),
+      durability: 'every',
+      clock: new FakeClock(),
+      wallClock: Date.now,
+      owners,
+    } as const;
     const journal = await Journal.open({ ...options, maxFileBytes: 5000 });
     const world = new JournalWorld(createRandom(46));
     for (let at = 0; at < 200; at++) await world.act(journal);
@@ -317,7 +330,13 @@ describe('the files of a journal', () => {
 });
 
 describe('a disk that fails', () => {
-  const failing: readonly (readonly FileOperation[])[] = [['append'], ['sync'], ['append', 'truncate'], ['create', 'append'], ['syncFolder', 'append']];
+  const failing: readonly (readonly FileOperation[])[] = [
+    ['append'],
+    ['sync'],
+    ['append', 'truncate'],
+    ['create', 'append'],
+    ['syncFolder', 'append'],
+  ];
   for (const operations of failing) {
     it(`refuses writes, and takes them again by itself: ${operations.join(', ')}`, async () => {
       const clock = new FakeClock();

@@ -195,7 +195,8 @@ export class Journal {
     }
     await this.#files.sync();
     await this.#layer.syncFolder(folder);
-    for (const adopted of folders) await letGo(this.#layer, dirname(adopted), adopted.slice(dirname(adopted).length + 1));
+    for (const adopted of folders)
+      await letGo(this.#layer, dirname(adopted), adopted.slice(dirname(adopted).length + 1));
     for (const { target, write } of taken.toSorted((a, b) => a.write.order.sequence - b.write.order.sequence)) {
       const writes = this.#replayed.get(target) ?? [];
       writes.push(write);
@@ -216,6 +217,8 @@ function replayedOf({ target, name, token, expiresAtMs, sequence, writer, record
   readonly target: string;
   readonly write: Replayed;
 } {
-  return { target, write: { name, token, expiresAtMs, order: { sequence, writer }, lengthBytes: lengthOfParts(record) } };
+  return {
+    target,
+    write: { name, token, expiresAtMs, order: { sequence, writer }, lengthBytes: lengthOfParts(record) },
+  };
 }
-

@@ -24,7 +24,12 @@ interface Model {
   readonly confirmed: Map<string, number>;
 }
 
-const emptyModel = (): Model => ({ given: new Map(), answers: new Map(), invalidated: new Map(), confirmed: new Map() });
+const emptyModel = (): Model => ({
+  given: new Map(),
+  answers: new Map(),
+  invalidated: new Map(),
+  confirmed: new Map(),
+});
 
 interface Real {
   readonly clock: FakeClock;
@@ -131,7 +136,13 @@ describe('writes held back, whatever happens', () => {
           const files = new SimulatedFiles(createRandom(seed + 1));
           const options = journalOptions(files, { owners: new SimulatedOwners(), clock });
           const journal = withJournal ? Journal.open(options) : undefined;
-          const buffer = new WriteBack({ target, clock, wallClock: () => 1e6, maxDirtyBytes: MAX_DIRTY_BYTES, journal });
+          const buffer = new WriteBack({
+            target,
+            clock,
+            wallClock: () => 1e6,
+            maxDirtyBytes: MAX_DIRTY_BYTES,
+            journal,
+          });
           const model = emptyModel();
           const real: Real = { clock, target, buffer, pending: [] };
           await fc.asyncModelRun(() => ({ model, real }), commands);
@@ -170,7 +181,12 @@ describe('writes held back, whatever happens', () => {
           const next = new SlowTarget(createRandom(seed));
           for (const [name, bytes] of stored) next.records.set(name, bytes);
           const heir = Journal.open(journalOptions(image, { owners, clock }));
-          const second: Real = { clock, target: next, buffer: new WriteBack({ ...common, target: next, journal: heir }), pending: [] };
+          const second: Real = {
+            clock,
+            target: next,
+            buffer: new WriteBack({ ...common, target: next, journal: heir }),
+            pending: [],
+          };
           await comeToRest(second);
           for (const [name, given] of model.given) {
             const bytes = next.records.get(name);

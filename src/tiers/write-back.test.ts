@@ -19,7 +19,13 @@ interface Setting {
 function setting(options: Partial<WriteBackOptions> = {}, seed = 1): Setting {
   const clock = new FakeClock();
   const target = new SlowTarget(createRandom(seed));
-  const buffer = new WriteBack({ target, clock, wallClock: () => 1_000_000 + clock.now(), maxDirtyBytes: 1000, ...options });
+  const buffer = new WriteBack({
+    target,
+    clock,
+    wallClock: () => 1_000_000 + clock.now(),
+    maxDirtyBytes: 1000,
+    ...options,
+  });
   return { clock, target, buffer };
 }
 
@@ -92,7 +98,10 @@ describe('writes held back', () => {
     await buffer.add('b', bytesOf(10), { ttlMs: 3000 });
     clock.advance(5000);
     await turns();
-    assert.deepEqual(target.puts.map(({ name, options }) => [name, options?.ttlMs, options?.token]), [['a', 3000, 7]]);
+    assert.deepEqual(
+      target.puts.map(({ name, options }) => [name, options?.ttlMs, options?.token]),
+      [['a', 3000, 7]],
+    );
     assert.equal(buffer.stats().expired, 1);
     assert.equal(buffer.stats().dirtyEntries, 0);
   });

@@ -159,7 +159,9 @@ export class WriteBack {
     for (const each of names) this.#flusher.urge(each);
     const isDone = (each: { readonly name: RecordName; readonly version: number }): boolean => {
       const dirty = this.#records.get(each.name);
-      return !this.#backlog.has(each.name) && (dirty === undefined || (each.version > 0 && dirty.settled >= each.version));
+      return (
+        !this.#backlog.has(each.name) && (dirty === undefined || (each.version > 0 && dirty.settled >= each.version))
+      );
     };
     for (const each of wanted) {
       const look = (): boolean => {
@@ -237,7 +239,8 @@ export class WriteBack {
   async #refillNow(): Promise<void> {
     for (const [name, replayed] of this.#backlog) {
       const { token, expiresAtMs, lengthBytes, order } = replayed;
-      const hasRoom = (): boolean => this.#records.size === 0 || this.#records.bytes + lengthBytes <= this.#maxDirtyBytes;
+      const hasRoom = (): boolean =>
+        this.#records.size === 0 || this.#records.bytes + lengthBytes <= this.#maxDirtyBytes;
       if (!hasRoom()) break;
       const record = await this.#journal?.load(this.#options.target.name, replayed);
       // Written anew, or invalidated, meanwhile.
@@ -267,7 +270,8 @@ export class WriteBack {
       if (matches(name)) for (const waiting of crowd) waiting.isDiscarded = true;
     }
     for (const [name, replayed] of this.#backlog) if (matches(name)) this.#forget(name, replayed);
-    const names = typeof which === 'string' ? [which] : [...this.#records.names(), ...this.#flusher.busy()].filter(matches);
+    const names =
+      typeof which === 'string' ? [which] : [...this.#records.names(), ...this.#flusher.busy()].filter(matches);
     for (const name of names) {
       const dirty = this.#records.get(name);
       if (dirty !== undefined && this.#drop(dirty)) this.#counts.discarded++;

@@ -147,7 +147,8 @@ export class JournalWorld {
       const version = versionOf(name, bytes);
       assert.equal(write.token, version);
       assert.ok(version >= 1 && version <= known.issued, `${name}@${version} was never written`);
-      if (promised) assert.ok(version >= known.acknowledged || known.acknowledged <= known.done, `${name}@${version} is old`);
+      if (promised)
+        assert.ok(version >= known.acknowledged || known.acknowledged <= known.done, `${name}@${version} is old`);
       assert.ok(version > known.settled, `${name}@${version} has come back`);
       // From now on it is that which is promised.
       known.acknowledged = version;

@@ -36,7 +36,10 @@ class FolderNode {
 interface NameChange {
   readonly folders: readonly FolderNode[];
   isSynced: boolean;
-  make(folderOf: (node: FolderNode) => FolderNode, copyOf: (node: FileNode | FolderNode) => FileNode | FolderNode): void;
+  make(
+    folderOf: (node: FolderNode) => FolderNode,
+    copyOf: (node: FileNode | FolderNode) => FileNode | FolderNode,
+  ): void;
 }
 
 const SECTOR = 64;
@@ -287,7 +290,9 @@ function crashed(node: FileNode, kind: CrashKind, random: Random): FileNode {
   const changes = node.changes.flatMap((change): readonly Change[] => {
     if (kind === 'kill') return [change];
     if (kind === 'dropped' || random.below(3) === 0) return [];
-    return 'bytes' in change && random.below(2) === 0 ? [{ at: change.at, bytes: torn(change.bytes, random) }] : [change];
+    return 'bytes' in change && random.below(2) === 0
+      ? [{ at: change.at, bytes: torn(change.bytes, random) }]
+      : [change];
   });
   copy.synced = Uint8Array.from(changes.reduce(apply, node.synced));
   return copy;

@@ -13,7 +13,12 @@ export const turns: (count?: number) => Promise<void> = async (count = 200): Pro
 export class SlowTarget implements WriteTarget {
   readonly name: string = 'tier';
   readonly records: Map<string, Uint8Array> = new Map();
-  readonly puts: { readonly name: string; readonly bytes: Uint8Array; readonly options: PutOptions | undefined; readonly failed: boolean }[] = [];
+  readonly puts: {
+    readonly name: string;
+    readonly bytes: Uint8Array;
+    readonly options: PutOptions | undefined;
+    readonly failed: boolean;
+  }[] = [];
   readonly #random: Random;
   readonly #running = new Map<string, number>();
   isFailing: boolean = false;
