@@ -17,15 +17,12 @@ import {
 } from '../../test/support/journal-world.ts';
 import { rejects } from '../../test/support/rejects.ts';
 import { SimulatedFiles, type CrashKind, type FileOperation } from '../../test/support/simulated-files.ts';
+import { turns } from '../../test/support/slow-target.ts';
 import { TempFolder } from '../../test/support/temp.ts';
 import { Journal } from './journal.ts';
 import { frameOf, readFrames, type PutEntry } from './journal-frames.ts';
 
 const FOREVER = { token: 0, expiresAtMs: Number.POSITIVE_INFINITY };
-const turns = async (count = 200): Promise<void> => {
-  for (let turn = 0; turn < count; turn++) await undefined;
-};
-
 interface Crash {
   readonly seed: number;
   readonly kind: CrashKind;

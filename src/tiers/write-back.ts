@@ -6,6 +6,7 @@ import { DirtyRecords, type Dirty, type GivenWrite } from './dirty-records.ts';
 import { Flusher, type Attempt, type WriteTarget } from './flusher.ts';
 import type { Journal, Noting, Replayed } from './journal.ts';
 import { Wakeups } from './wakeups.ts';
+import { Writers, type Waiting } from './writers.ts';
 
 /** How writes are held back. */
 export interface WriteBackOptions {
@@ -62,14 +63,6 @@ interface Held {
   readonly noting: Noting | undefined;
 }
 
-/** A write that is not acknowledged yet, and may be invalidated before it is held or made. */
-interface Waiting {
-  readonly name: RecordName;
-  /** It is held, or on its way to the target: those of the same name that came later may follow. */
-  isUnderWay: boolean;
-  isDiscarded: boolean;
-}
-
 const DEFAULT_DIRTY_BYTES = 64 * 2 ** 20;
 const DEFAULT_AGE_MS = 5000;
 const DEFAULT_WAIT_MS = 100;
@@ -87,7 +80,7 @@ export class WriteBack {
   readonly #records = new DirtyRecords();
   readonly #flusher: Flusher;
   readonly #changes: Wakeups;
-  readonly #waiting = new Map<RecordName, Set<Waiting>>();
+  readonly #writers: Writers;
   readonly #backlog = new Map<RecordName, Replayed>();
   readonly #ready: Promise<void>;
   #isReady = false;
@@ -97,20 +90,35 @@ export class WriteBack {
   #refilling: Promise<void> | undefined;
   #isClosed = false;
   readonly #counts = {
-    ...{ coalesced: 0, flushed: 0, retried: 0, through: 0, dropped: 0, discarded: 0 },
-    ...{ replayed: 0, refused: 0, expired: 0, lost: 0 },
+    coalesced: 0,
+    flushed: 0,
+    retried: 0,
+    through: 0,
+    dropped: 0,
+    discarded: 0,
+    replayed: 0,
+    refused: 0,
+    expired: 0,
+    lost: 0,
   };
 
   constructor(options: WriteBackOptions) {
     const { target, clock, wallClock, maxAgeMs = DEFAULT_AGE_MS, concurrency = DEFAULT_CONCURRENCY } = options;
     this.#options = options;
     this.#changes = new Wakeups(clock);
+    this.#writers = new Writers(this.#changes);
     this.#maxDirtyBytes = options.maxDirtyBytes ?? DEFAULT_DIRTY_BYTES;
     const isPressed = (): boolean => 2 * this.#records.bytes >= this.#maxDirtyBytes || this.#backlog.size > 0;
     const ended = (dirty: Dirty, version: number, attempt: Attempt): void => this.#ended(dirty, version, attempt);
     this.#flusher = new Flusher({
-      ...{ target, clock, wallClock, maxAgeMs, concurrency },
-      ...{ records: this.#records, isPressed, ended },
+      records: this.#records,
+      target,
+      clock,
+      wallClock,
+      maxAgeMs,
+      concurrency,
+      isPressed,
+      ended,
     });
     this.#ready = this.#begin().finally(() => {
       this.#isReady = true;
@@ -127,7 +135,7 @@ export class WriteBack {
   async add(name: RecordName, parts: readonly Uint8Array[], options: PutOptions = {}): Promise<TakenWrite> {
     throwIfAborted(options.signal);
     this.#assertOpen();
-    const waiting = this.#enter(name);
+    const waiting = this.#writers.enter(name);
     try {
       if (!this.#isReady) await orAborted(this.#ready, options.signal);
       this.#assertOpen();
@@ -136,7 +144,7 @@ export class WriteBack {
       if (waiting.isDiscarded) return 'dropped';
       return held === undefined ? await this.#straight(write, waiting) : await this.#acknowledge(held, options.signal);
     } finally {
-      this.#leave(waiting);
+      this.#writers.leave(waiting);
     }
   }
 
@@ -266,9 +274,7 @@ export class WriteBack {
   /** Forgets what matches wherever it is; gives the names. */
   #forgetAll(which: RecordName | ((name: RecordName) => boolean)): readonly RecordName[] {
     const matches = typeof which === 'string' ? (name: RecordName) => name === which : which;
-    for (const [name, crowd] of this.#waiting) {
-      if (matches(name)) for (const waiting of crowd) waiting.isDiscarded = true;
-    }
+    this.#writers.discard(matches);
     for (const [name, replayed] of this.#backlog) if (matches(name)) this.#forget(name, replayed);
     const names =
       typeof which === 'string' ? [which] : [...this.#records.names(), ...this.#flusher.busy()].filter(matches);
@@ -291,9 +297,9 @@ export class WriteBack {
     // Room is taken in the turn in which it is seen, so that nobody else takes it, too.
     const take = (): boolean => {
       if (held !== undefined || waiting.isDiscarded || this.#isClosed) return true;
-      if (!this.#isNext(waiting) || this.#records.bytesWith(write) > this.#maxDirtyBytes) return false;
+      if (!this.#writers.isNext(waiting) || this.#records.bytesWith(write) > this.#maxDirtyBytes) return false;
       held = this.#take(write);
-      this.#letFollow(waiting);
+      this.#writers.letFollow(waiting);
       return true;
     };
     if (!take()) {
@@ -352,7 +358,7 @@ export class WriteBack {
       this.#counts.dropped++;
       return 'dropped';
     }
-    const isNext = (): boolean => waiting.isDiscarded || this.#isNext(waiting);
+    const isNext = (): boolean => waiting.isDiscarded || this.#writers.isNext(waiting);
     if (!isNext()) await this.#changes.until(isNext, Number.POSITIVE_INFINITY, signal);
     const older = this.#records.get(name)?.version ?? 0;
     const writing = this.#flusher.alone(name, async () => {
@@ -366,42 +372,12 @@ export class WriteBack {
       if (dirty !== undefined && dirty.version <= older) this.#drop(dirty);
       return outcome;
     });
-    this.#letFollow(waiting);
+    this.#writers.letFollow(waiting);
     const isThrough = (await orAborted(writing, signal)) === 'stored';
     // Else an older one could come back from the journal.
     if (isThrough) await this.#settleMarks();
     this.#counts[isThrough ? 'through' : 'dropped']++;
     return isThrough ? 'through' : 'dropped';
-  }
-
-  #enter(name: RecordName): Waiting {
-    const waiting: Waiting = { name, isUnderWay: false, isDiscarded: false };
-    const crowd = this.#waiting.get(name);
-    if (crowd === undefined) this.#waiting.set(name, new Set([waiting]));
-    else crowd.add(waiting);
-    return waiting;
-  }
-
-  #leave(waiting: Waiting): void {
-    this.#letFollow(waiting);
-    const crowd = this.#waiting.get(waiting.name);
-    crowd?.delete(waiting);
-    if (crowd?.size === 0) this.#waiting.delete(waiting.name);
-  }
-
-  /** Whether every earlier write of that name is under way. */
-  #isNext(waiting: Waiting): boolean {
-    for (const each of this.#waiting.get(waiting.name) ?? []) {
-      if (each === waiting) break;
-      if (!each.isUnderWay) return false;
-    }
-    return true;
-  }
-
-  #letFollow(waiting: Waiting): void {
-    if (waiting.isUnderWay) return;
-    waiting.isUnderWay = true;
-    if ((this.#waiting.get(waiting.name)?.size ?? 0) > 1) this.#changes.wake();
   }
 
   #ended(dirty: Dirty, version: number, attempt: Attempt): void {

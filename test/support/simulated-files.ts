@@ -20,7 +20,7 @@ export type CrashKind = 'kill' | 'dropped' | 'torn';
 type Change = { readonly at: number; readonly bytes: Uint8Array } | { readonly truncateTo: number };
 
 class FileNode {
-  synced: Uint8Array<ArrayBufferLike> = new Uint8Array();
+  synced: Uint8Array = new Uint8Array();
   changes: Change[] = [];
 
   get content(): Uint8Array {
@@ -270,7 +270,7 @@ export class SimulatedFiles implements FileLayer {
 
   async #turns(): Promise<void> {
     if (this.#hasCrashed) await this.#crash();
-    for (let turns = this.#random.below(4); turns > 0; turns--) await undefined;
+    for (let turns = this.#random.below(4); turns > 0; turns--) await Promise.resolve();
     if (this.#hasCrashed) await this.#crash();
   }
 

@@ -6,7 +6,7 @@ import type { WriteTarget } from '../../src/tiers/flusher.ts';
 
 /** Lets others go on. */
 export const turns: (count?: number) => Promise<void> = async (count = 200): Promise<void> => {
-  for (let turn = 0; turn < count; turn++) await undefined;
+  for (let turn = 0; turn < count; turn++) await Promise.resolve();
 };
 
 /** A target that takes its time, and fails as long as it is told to. */
