@@ -174,7 +174,7 @@ class Reading {
       file.at.add(last.at);
       byPath.set(last.path, file);
     }
-    const files = [...byPath].map(([path, file]) => ({ path, ...file }));
+    const files = [...byPath].map(([path, { fileId, at }]) => ({ path, fileId, at }));
     return { files, folders, lastSequence: this.#lastSequence, damagedBytes: this.#damagedBytes, expired };
   }
 

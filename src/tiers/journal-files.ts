@@ -293,14 +293,14 @@ export class JournalFiles {
   }
 
   /** The disk has failed: what was not written is refused, and so is everything for a while. */
-  async #fail(error: unknown, batch: readonly Pending[]): Promise<void> {
+  async #fail(cause: unknown, batch: readonly Pending[]): Promise<void> {
     const { folder, clock } = this.#options;
     const tail = this.#tail;
     this.#tail = undefined;
     this.#failure = new InferkvError(
       'ERR_INFERKV_STORE_FAILED',
-      `The journal in ${folder} cannot be written: ${messageOf(error)}. Writes go straight to their tiers; look at the disk. It is tried again by itself.`,
-      { cause: error, key: folder },
+      `The journal in ${folder} cannot be written: ${messageOf(cause)}. Writes go straight to their tiers; look at the disk. It is tried again by itself.`,
+      { cause, key: folder },
     );
     this.#retryAtMs = clock.now() + RETRY_MS;
     this.#counts.failures++;

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { crc32 as crcOf } from 'node:zlib';
-
 import fc from 'fast-check';
 
 import { FakeClock } from '../base/clock.ts';
@@ -14,6 +12,7 @@ import {
   recordOf,
   SimulatedOwners,
   versionOf,
+  withVersion,
 } from '../../test/support/journal-world.ts';
 import { rejects } from '../../test/support/rejects.ts';
 import { SimulatedFiles, type CrashKind, type FileOperation } from '../../test/support/simulated-files.ts';
@@ -392,11 +391,3 @@ describe('a disk that fails', () => {
     await rejects(Journal.open(journalOptions(files, { owners: new SimulatedOwners() })), 'ERR_INFERKV_STORE_FAILED');
   });
 });
-
-function withVersion(frame: Uint8Array, version: number): Uint8Array {
-  const entry = readFrames(frame, frame.subarray(0, 8)).frames[0]?.entry as PutEntry;
-  const copy = Buffer.concat(frameOf(entry, frame.subarray(0, 8)));
-  copy[8] = version;
-  copy.writeUInt32LE(crcOf(copy.subarray(0, 20)), 20);
-  return copy;
-}

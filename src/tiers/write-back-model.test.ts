@@ -60,6 +60,7 @@ const add = (name: string, lengthBytes: number, isAwaited: boolean): Command =>
       const answers = model.answers.get(name) ?? new Map<number, TakenWrite>();
       model.answers.set(name, answers.set(version, taken));
       if (taken === 'back') assert.ok(buffer.stats().dirtyBytes <= MAX_DIRTY_BYTES);
+      return taken;
     });
     pending.push(answer);
     await turns(isAwaited ? 100 : 3);

@@ -6,6 +6,7 @@ import { DirtyRecords, type Dirty, type GivenWrite } from './dirty-records.ts';
 import { Flusher, type Attempt, type WriteTarget } from './flusher.ts';
 import type { Journal, Noting, Replayed } from './journal.ts';
 import { Wakeups } from './wakeups.ts';
+import { noCounts, type WriteBackStats, type WriteCounts } from './write-back-stats.ts';
 import { Writers, type Waiting } from './writers.ts';
 
 /** How writes are held back. */
@@ -29,32 +30,6 @@ export interface WriteBackOptions {
 
 /** How a write was taken: `back` held, and acknowledged; `through` the target has it; `dropped` nobody promises anything. */
 export type TakenWrite = 'back' | 'through' | 'dropped';
-
-/** What is counted of writes held back. */
-export interface WriteBackStats {
-  readonly dirtyBytes: number;
-  readonly dirtyEntries: number;
-  /** Age of what has been held back longest; 0 if nothing is. */
-  readonly oldestMs: number;
-  /** Writes of an earlier process that wait for room. */
-  readonly backlog: number;
-  /** Writes that took the place of one of the same name which was never made. */
-  readonly coalesced: number;
-  readonly flushed: number;
-  readonly retried: number;
-  readonly through: number;
-  readonly dropped: number;
-  /** Writes that were invalidated before they were made. */
-  readonly discarded: number;
-  /** Writes of an earlier process. */
-  readonly replayed: number;
-  /** Acknowledged, and refused by the target: too large, no room, or out of date. */
-  readonly refused: number;
-  /** Acknowledged, and not wanted any more when their turn came. */
-  readonly expired: number;
-  /** Acknowledged without a journal, and not written when it was closed. */
-  readonly lost: number;
-}
 
 /** A write that is held, and on its way into the journal. */
 interface Held {
@@ -89,18 +64,7 @@ export class WriteBack {
   #hasNoJournal = false;
   #refilling: Promise<void> | undefined;
   #isClosed = false;
-  readonly #counts = {
-    coalesced: 0,
-    flushed: 0,
-    retried: 0,
-    through: 0,
-    dropped: 0,
-    discarded: 0,
-    replayed: 0,
-    refused: 0,
-    expired: 0,
-    lost: 0,
-  };
+  readonly #counts: WriteCounts = noCounts();
 
   constructor(options: WriteBackOptions) {
     const { target, clock, wallClock, maxAgeMs = DEFAULT_AGE_MS, concurrency = DEFAULT_CONCURRENCY } = options;

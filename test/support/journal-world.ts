@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { crc32 as crcOf } from 'node:zlib';
 
 import { FakeClock } from '../../src/base/clock.ts';
 import type { Random } from '../../src/base/random.ts';
 import type { Owners } from '../../src/tiers/journal-adoption.ts';
+import { frameOf, readFrames, type PutEntry } from '../../src/tiers/journal-frames.ts';
 import { Journal, type JournalOptions, type Noting, type Replayed } from '../../src/tiers/journal.ts';
 import type { SimulatedFiles } from './simulated-files.ts';
 
@@ -119,12 +121,12 @@ export class JournalWorld {
 
   async settle(journal: Journal): Promise<void> {
     const done = [...this.#known.values()].map((known) => ({ known, version: known.done }));
-    await journal.settleMarks().then(
-      () => {
-        for (const { known, version } of done) known.settled = Math.max(known.settled, version);
-      },
-      () => undefined,
-    );
+    try {
+      await journal.settleMarks();
+    } catch {
+      return;
+    }
+    for (const { known, version } of done) known.settled = Math.max(known.settled, version);
   }
 
   /** Nothing that was acknowledged and is not done is missing, nothing is there that must not be, and what is there is whole. */
@@ -171,4 +173,13 @@ export class JournalWorld {
 /** Opens a journal, or does not, as the machine goes down first. */
 export async function openOrCrash(options: JournalOptions, crash: Promise<void>): Promise<Journal | undefined> {
   return Promise.race([Journal.open(options), crash.then(() => undefined)]);
+}
+
+/** A whole frame that says it is of another version. */
+export function withVersion(frame: Uint8Array, version: number): Uint8Array {
+  const entry = readFrames(frame, frame.subarray(0, 8)).frames[0]?.entry as PutEntry;
+  const copy = Buffer.concat(frameOf(entry, frame.subarray(0, 8)));
+  copy[8] = version;
+  copy.writeUInt32LE(crcOf(copy.subarray(0, 20)), 20);
+  return copy;
 }
