@@ -26,11 +26,12 @@ import type { EpochAuthority, GrantAuthority, Store } from './stores/store.ts';
 import { ComputeOnce, type ComputeOnceStats } from './tiers/compute-once.ts';
 import { Epochs, type EpochStats } from './tiers/epochs.ts';
 import { GuardedStore, type GuardStats } from './tiers/guarded-store.ts';
-import { Journal } from './tiers/journal.ts';
+import { Journal, type Durability } from './tiers/journal.ts';
 import { Tier, type TierStats } from './tiers/tier.ts';
 import { TierStack, type Level } from './tiers/tier-stack.ts';
 import { Worth, type WorthStats } from './tiers/worth.ts';
-import { WriteBack, type WriteBackStats } from './tiers/write-back.ts';
+import { WriteBack } from './tiers/write-back.ts';
+import type { WriteBackStats } from './tiers/write-back-stats.ts';
 
 const DISK_BYTES = 10e9;
 
@@ -69,6 +70,7 @@ export class Tiers {
   readonly #epochs: Epochs;
   readonly #once: ComputeOnce | undefined;
   readonly #partitions: TieredPartition<never>[] = [];
+  readonly #journals = new Map<string, Promise<Journal>>();
 
   /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` */
   constructor(options: CheckedOptions, clock: Clock, wallClock: WallClock = systemWallClock) {
@@ -138,8 +140,22 @@ export class Tiers {
   /** Writes what is held back, then closes the stores. */
   async close(): Promise<void> {
     for (const { writeBack } of this.#made.values()) await writeBack?.close();
+    for (const journal of this.#journals.values())
+      await journal.then((opened) => opened.close()).catch(() => undefined);
     await this.#epochs.close();
     for (const { guard } of this.#made.values()) await guard.close();
+  }
+
+  /** The journal of this process in a folder; tiers with the same folder share it. */
+  #journalIn(folder: string, durability: Exclude<Durability, 'none'>, syncMs: number | undefined): Promise<Journal> {
+    let journal = this.#journals.get(folder);
+    if (journal === undefined) {
+      journal = Journal.open({ folder, durability, syncMs, clock: this.#clock, wallClock: this.#wallClock });
+      // Who writes gets the error.
+      journal.catch(() => undefined);
+      this.#journals.set(folder, journal);
+    }
+    return journal;
   }
 
   #make(name: string, settings: TierSettings, random: Random): MadeTier {
@@ -160,15 +176,7 @@ export class Tiers {
       target: tier,
       clock: this.#clock,
       wallClock: this.#wallClock,
-      journal:
-        promise === 'none'
-          ? undefined
-          : Journal.open({
-              folder: journalFolder(tier.name, { folder }),
-              durability: promise,
-              syncMs,
-              clock: this.#clock,
-            }),
+      journal: promise === 'none' ? undefined : this.#journalIn(journalFolder(tier.name, { folder }), promise, syncMs),
       maxDirtyBytes: maxDirtyBytes === undefined ? undefined : bytesOfSetting(`${path}.maxDirtyBytes`, maxDirtyBytes),
       maxAgeMs,
       waitMs,

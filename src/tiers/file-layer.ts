@@ -6,6 +6,8 @@ export interface AppendedFile {
   append(parts: readonly Uint8Array[]): Promise<void>;
   /** Settles when everything appended before is on the disk itself. */
   sync(): Promise<void>;
+  /** Takes off what was appended beyond so many bytes. */
+  truncate(lengthBytes: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -15,6 +17,8 @@ export interface FileLayer {
   /** Makes a file that is not there yet. */
   create(path: string): Promise<AppendedFile>;
   read(path: string): Promise<Uint8Array>;
+  /** Some of the bytes of a file; fewer if it ends before. */
+  readAt(path: string, at: number, lengthBytes: number): Promise<Uint8Array>;
   /** Names in a folder, sorted; none if it is not there. */
   list(path: string): Promise<readonly string[]>;
   rename(from: string, to: string): Promise<void>;
@@ -29,6 +33,21 @@ export const systemFiles: FileLayer = {
   makeFolder: async (path) => void (await mkdir(path, { recursive: true })),
   create: async (path) => new SystemFile(await open(path, 'ax')),
   read: (path) => readFile(path),
+  readAt: async (path, at, lengthBytes) => {
+    const file = await open(path, 'r');
+    try {
+      const bytes = new Uint8Array(lengthBytes);
+      let read = 0;
+      while (read < lengthBytes) {
+        const { bytesRead } = await file.read(bytes, read, lengthBytes - read, at + read);
+        if (bytesRead === 0) break;
+        read += bytesRead;
+      }
+      return bytes.subarray(0, read);
+    } finally {
+      await file.close();
+    }
+  },
   list: async (path) => {
     try {
       return (await readdir(path)).toSorted();
@@ -67,6 +86,10 @@ class SystemFile implements AppendedFile {
 
   sync(): Promise<void> {
     return this.#file.datasync();
+  }
+
+  truncate(lengthBytes: number): Promise<void> {
+    return this.#file.truncate(lengthBytes);
   }
 
   close(): Promise<void> {

@@ -1,124 +1,167 @@
 import { crc32 } from 'node:zlib';
 
-/** A write that was acknowledged before its tier had it, or the note that the tier has it by now. */
-export type JournalEntry =
-  | {
-      readonly kind: 'put';
-      readonly sequence: number;
-      readonly name: string;
-      readonly token: number;
-      /** Milliseconds since 1970 after which nobody wants it; `Infinity` for never. */
-      readonly expiresAtMs: number;
-      readonly record: readonly Uint8Array[];
-    }
-  | {
-      readonly kind: 'done';
-      /** Of the last write of that name which its tier has, or which is not wanted any more. */
-      readonly sequence: number;
-      readonly name: string;
-    };
+import { invariant } from '../base/assertions.ts';
+
+/** What tells entries of a journal apart and orders them. */
+interface EntryFacts {
+  /** Whose write it is: the name of a tier, as a rule. */
+  readonly target: string;
+  /** Of the record. */
+  readonly name: string;
+  /** Grows with every write of a process, and from a process to those that are started after it. */
+  readonly sequence: number;
+  /** A number of whoever wrote it, so that two processes never mean each other's writes. */
+  readonly writer: number;
+}
+
+/** A write that was acknowledged before its target had it. */
+export interface PutEntry extends EntryFacts {
+  readonly kind: 'put';
+  readonly token: number;
+  /** Milliseconds since 1970 after which nobody wants it; `Infinity` for never. */
+  readonly expiresAtMs: number;
+  readonly record: readonly Uint8Array[];
+}
+
+/**
+ * A note on writes. `done`: the target has the write, or nobody wants it any more, and the same is true of every earlier one of
+ * that name; `void`: this one write was not acknowledged, although it may lie there.
+ */
+export interface MarkEntry extends EntryFacts {
+  readonly kind: 'done' | 'void';
+}
+
+/** What a journal holds. */
+export type JournalEntry = PutEntry | MarkEntry;
+
+/** An entry, and where in its file it lies. */
+export interface Frame {
+  readonly entry: JournalEntry;
+  readonly at: number;
+  readonly lengthBytes: number;
+}
 
 /** What was read of a file. */
 export interface ReadFrames {
-  readonly entries: readonly JournalEntry[];
+  readonly frames: readonly Frame[];
   /** Bytes that are no whole frame: the end of a write that a crash cut off, or damage. */
-  readonly lostBytes: number;
+  readonly damagedBytes: number;
 }
 
-const MAGIC = 0x464a_4b69;
-const HEAD_BYTES = 16;
-const FIXED_BYTES = 1 + 1 + 2 + 8;
-const PUT_BYTES = 8 + 8;
-const KIND = { put: 1, done: 2 } as const;
+/** Bytes of a file's number. */
+export const FILE_ID_BYTES = 8;
+
+const VERSION = 1;
+const AT = { version: 8, kind: 9, bodyBytes: 12, bodyCrc: 16, headCrc: 20 } as const;
+const HEAD_BYTES = 24;
+const MARK_BYTES = 16;
+const PUT_BYTES = MARK_BYTES + 16;
+const MAX_BODY_BYTES = 2 ** 31;
+const KINDS = [undefined, 'put', 'done', 'void'] as const;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /**
  * An entry as it lies in a file, in parts; the record is not copied.
  *
  * ```
- *   | "iKJF" | body bytes, 32 bits | CRC-32 of the body | CRC-32 of these three |
- *   | kind | 0 | bytes of the name, 16 bits | sequence, f64 | name | put: token, f64 | expiry, f64 | the record |
+ *    0 | number of the file, 64 bits | version, 8 bits | kind, 8 bits | 0, 16 bits | body bytes, 32 bits |
+ *   16 | CRC-32 of the body | CRC-32 of all before |
+ *   24 | sequence, 64-bit float | writer, 32 bits | bytes of the target, 16 bits | bytes of the name, 16 bits |
+ *      | put: token, 64-bit float | expiry, 64-bit float |
+ *      | target | name | put: the record |
  * ```
+ *
+ * The number of the file is random, and stands in its name: nothing that a record contains can pass for a frame.
  */
-export function frameOf(entry: JournalEntry): readonly Uint8Array[] {
-  const name = encoder.encode(entry.name);
-  const start = new Uint8Array(HEAD_BYTES + FIXED_BYTES + name.length + (entry.kind === 'put' ? PUT_BYTES : 0));
+export function frameOf(entry: JournalEntry, fileId: Uint8Array): readonly Uint8Array[] {
+  const [target, name] = [encoder.encode(entry.target), encoder.encode(entry.name)];
+  const fixedBytes = entry.kind === 'put' ? PUT_BYTES : MARK_BYTES;
+  const start = new Uint8Array(HEAD_BYTES + fixedBytes + target.length + name.length);
   const view = new DataView(start.buffer);
-  const record = entry.kind === 'put' ? entry.record : [];
-  let at = HEAD_BYTES;
-  view.setUint8(at, KIND[entry.kind]);
-  view.setUint16(at + 2, name.length, true);
-  view.setFloat64(at + 4, entry.sequence, true);
-  start.set(name, at + FIXED_BYTES);
-  at += FIXED_BYTES + name.length;
+  view.setFloat64(HEAD_BYTES, entry.sequence, true);
+  view.setUint32(HEAD_BYTES + 8, entry.writer, true);
+  view.setUint16(HEAD_BYTES + 12, target.length, true);
+  view.setUint16(HEAD_BYTES + 14, name.length, true);
   if (entry.kind === 'put') {
-    view.setFloat64(at, entry.token, true);
-    view.setFloat64(at + 8, entry.expiresAtMs, true);
+    view.setFloat64(HEAD_BYTES + 16, entry.token, true);
+    view.setFloat64(HEAD_BYTES + 24, entry.expiresAtMs, true);
   }
+  start.set(target, HEAD_BYTES + fixedBytes);
+  start.set(name, HEAD_BYTES + fixedBytes + target.length);
+  const record = entry.kind === 'put' ? entry.record : [];
   const bodyBytes = record.reduce((sum, { length }) => sum + length, start.length - HEAD_BYTES);
-  const crc = record.reduce((sum, part) => crc32(part, sum), crc32(start.subarray(HEAD_BYTES)));
-  view.setUint32(0, MAGIC, true);
-  view.setUint32(4, bodyBytes, true);
-  view.setUint32(8, crc, true);
-  view.setUint32(12, crc32(start.subarray(0, 12)), true);
+  invariant(bodyBytes <= MAX_BODY_BYTES, 'a record in a journal has at most 2 GiB');
+  start.set(fileId, 0);
+  start[AT.version] = VERSION;
+  start[AT.kind] = KINDS.indexOf(entry.kind);
+  view.setUint32(AT.bodyBytes, bodyBytes, true);
+  const bodyCrc = record.reduce((sum, part) => crc32(part, sum), crc32(start.subarray(HEAD_BYTES)));
+  view.setUint32(AT.bodyCrc, bodyCrc, true);
+  view.setUint32(AT.headCrc, crc32(start.subarray(0, AT.headCrc)), true);
   return [start, ...record];
 }
 
-/** Whatever is whole in the bytes of a file, in its order; what is not is passed over. */
-export function readFrames(bytes: Uint8Array): ReadFrames {
+/** Whatever is whole in the bytes of a file, in its order; what is not is passed over. Records are views of the bytes. */
+export function readFrames(bytes: Uint8Array, fileId: Uint8Array): ReadFrames {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const entries: JournalEntry[] = [];
-  let lostBytes = 0;
+  const searched = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const frames: Frame[] = [];
+  let damagedBytes = 0;
   let at = 0;
   while (at < bytes.length) {
-    const end = frameEnd(bytes, view, at);
-    const entry = end < 0 ? undefined : readBody(bytes.subarray(at + HEAD_BYTES, end));
-    if (entry === undefined) {
-      // The next frame, if there is one, begins where its first bytes say so.
-      const next = nextMagic(bytes, at + 1);
-      lostBytes += next - at;
+    const end = searched.indexOf(fileId, at) === at ? endOfFrame(bytes, view, at) : undefined;
+    if (end === undefined) {
+      // The next frame, if there is one, begins where the number of the file stands.
+      const next = searched.indexOf(fileId, at + 1);
+      damagedBytes += (next < 0 ? bytes.length : next) - at;
+      if (next < 0) break;
       at = next;
       continue;
     }
-    entries.push(entry);
+    const entry = readEntry(bytes.subarray(at, end));
+    // Of a later version, perhaps: it is whole, so that the next one begins behind it.
+    if (entry === undefined) damagedBytes += end - at;
+    else frames.push({ entry, at, lengthBytes: end - at });
     at = end;
   }
-  return { entries, lostBytes };
+  return { frames, damagedBytes };
 }
 
-/** Where the whole frame that begins at a place ends; -1 if none does. */
-function frameEnd(bytes: Uint8Array, view: DataView, at: number): number {
-  if (at + HEAD_BYTES > bytes.length || view.getUint32(at, true) !== MAGIC) return -1;
-  if (crc32(bytes.subarray(at, at + 12)) !== view.getUint32(at + 12, true)) return -1;
-  const end = at + HEAD_BYTES + view.getUint32(at + 4, true);
-  if (end > bytes.length) return -1;
-  return crc32(bytes.subarray(at + HEAD_BYTES, end)) === view.getUint32(at + 8, true) ? end : -1;
+/** Whether one entry is later than another of the same name. */
+export function isLater(one: Ordered, other: Ordered): boolean {
+  return one.sequence > other.sequence || (one.sequence === other.sequence && one.writer > other.writer);
 }
 
-function nextMagic(bytes: Uint8Array, from: number): number {
-  for (let at = from; at + 4 <= bytes.length; at++) {
-    if (bytes[at] === 0x69 && bytes[at + 1] === 0x4b && bytes[at + 2] === 0x4a && bytes[at + 3] === 0x46) return at;
-  }
-  return bytes.length;
+/** What has a place in the order of writes. */
+export type Ordered = Pick<JournalEntry, 'sequence' | 'writer'>;
+
+/** Where the whole frame ends that begins at a place. */
+function endOfFrame(bytes: Uint8Array, view: DataView, at: number): number | undefined {
+  if (at + HEAD_BYTES > bytes.length) return undefined;
+  if (crc32(bytes.subarray(at, at + AT.headCrc)) !== view.getUint32(at + AT.headCrc, true)) return undefined;
+  const end = at + HEAD_BYTES + view.getUint32(at + AT.bodyBytes, true);
+  if (end > bytes.length) return undefined;
+  return crc32(bytes.subarray(at + HEAD_BYTES, end)) === view.getUint32(at + AT.bodyCrc, true) ? end : undefined;
 }
 
-function readBody(body: Uint8Array): JournalEntry | undefined {
+function readEntry(frame: Uint8Array): JournalEntry | undefined {
+  const kind = KINDS[frame[AT.kind] ?? 0];
+  const body = frame.subarray(HEAD_BYTES);
+  const fixedBytes = kind === 'put' ? PUT_BYTES : MARK_BYTES;
+  if (frame[AT.version] !== VERSION || kind === undefined || body.length < fixedBytes) return undefined;
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  if (body.length < FIXED_BYTES) return undefined;
-  const nameEnd = FIXED_BYTES + view.getUint16(2, true);
+  const targetEnd = fixedBytes + view.getUint16(12, true);
+  const nameEnd = targetEnd + view.getUint16(14, true);
   if (nameEnd > body.length) return undefined;
-  const sequence = view.getFloat64(4, true);
-  const name = decoder.decode(body.subarray(FIXED_BYTES, nameEnd));
-  if (body[0] === KIND.done) return { kind: 'done', sequence, name };
-  if (body[0] !== KIND.put || nameEnd + PUT_BYTES > body.length) return undefined;
-  return {
-    kind: 'put',
-    sequence,
-    name,
-    token: view.getFloat64(nameEnd, true),
-    expiresAtMs: view.getFloat64(nameEnd + 8, true),
-    record: [body.subarray(nameEnd + PUT_BYTES)],
+  const facts: EntryFacts = {
+    target: decoder.decode(body.subarray(fixedBytes, targetEnd)),
+    name: decoder.decode(body.subarray(targetEnd, nameEnd)),
+    sequence: view.getFloat64(0, true),
+    writer: view.getUint32(8, true),
   };
+  if (kind !== 'put') return { kind, ...facts };
+  const [token, expiresAtMs] = [view.getFloat64(16, true), view.getFloat64(24, true)];
+  return { kind, ...facts, token, expiresAtMs, record: [body.subarray(nameEnd)] };
 }

@@ -1,10 +1,13 @@
-import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { dirname, join } from 'node:path';
 
-import type { Clock } from '../base/clock.ts';
+import type { Clock, WallClock } from '../base/clock.ts';
 import { InferkvError, messageOf } from '../base/errors.ts';
-import { systemFiles, type AppendedFile, type FileLayer } from './file-layer.ts';
-import { frameOf, readFrames, type JournalEntry } from './journal-frames.ts';
-import { disown, isAbandoned, makeOwnFolderName } from '../base/process-folder.ts';
+import { lengthOfParts } from '../stores/store.ts';
+import { systemFiles, type FileLayer } from './file-layer.ts';
+import { adopt, letGo, machineOwners, type Adopted, type Owners } from './journal-adoption.ts';
+import { JournalFiles, type FilesStats } from './journal-files.ts';
+import { readFrames, type Ordered, type PutEntry } from './journal-frames.ts';
 
 /**
  * What a crash may cost of what was acknowledged. `none`: everything that is not flushed (there is no journal); `interval`: if the
@@ -21,76 +24,86 @@ export interface JournalOptions {
   readonly syncMs?: number | undefined;
   /** Bytes after which a new file is begun; 16 MiB if left out. */
   readonly maxFileBytes?: number | undefined;
+  /** Bytes of all files from which on what is still wanted of the oldest is copied, so that it can go; 256 MiB if left out. */
+  readonly maxBytes?: number | undefined;
   readonly clock: Clock;
+  readonly wallClock: WallClock;
+  /** The machine's if left out. */
   readonly files?: FileLayer | undefined;
+  /** The processes of this machine if left out. */
+  readonly owners?: Owners | undefined;
+}
+
+/** A write on its way into the journal. */
+export interface Noting {
+  /** What `done` calls it by. */
+  readonly order: Ordered;
+  /** Settles when it is as durable as set; rejected with `ERR_INFERKV_STORE_FAILED` where the disk fails. */
+  readonly noted: Promise<void>;
 }
 
 /** A write that an earlier process acknowledged and did not flush. */
-export type Replayed = Extract<JournalEntry, { readonly kind: 'put' }>;
-
-interface JournalFile {
-  readonly path: string;
-  readonly file: AppendedFile;
-  bytes: number;
-  /** Names whose last write lies here and is not done, with its sequence. */
-  readonly live: Map<string, number>;
+export interface Replayed {
+  readonly name: string;
+  readonly token: number;
+  readonly expiresAtMs: number;
+  readonly order: Ordered;
+  readonly lengthBytes: number;
 }
 
-interface Pending {
-  readonly parts: readonly Uint8Array[];
-  readonly done: PromiseWithResolvers<void>;
+/** What is counted of a journal. */
+export interface JournalStats extends FilesStats {
+  /** Writes of processes that are gone, which were not done. */
+  readonly replayed: number;
+  /** Those that nobody wants any more by their expiry. */
+  readonly expired: number;
+  /** Bytes of their journals that were not whole: what a crash cut off, or damage. */
+  readonly damagedBytes: number;
 }
 
-const DEFAULT_SYNC_MS = 1000;
-const DEFAULT_FILE_BYTES = 16 * 2 ** 20;
-const ADOPTED = 'adopted';
+const SEQUENCES_A_MS = 4096;
 
 /**
  * Writes that are acknowledged and not yet where they belong, in files that are only ever appended to. Files go, the oldest
  * first, when nothing in them is wanted any more. Format and promises: docs/stores/journal.md.
+ *
+ * One journal does for all targets of a process: its entries say which one they are for.
  */
 export class Journal {
   readonly #options: JournalOptions;
   readonly #layer: FileLayer;
+  readonly #owners: Owners;
   readonly #name: string;
   readonly #folder: string;
-  readonly #files: JournalFile[] = [];
-  #pending: Pending[] = [];
-  #writing: Promise<void> | undefined;
-  #number = 0;
+  readonly #writer: number = randomBytes(4).readUInt32LE();
+  readonly #files: JournalFiles;
+  readonly #replayed = new Map<string, Replayed[]>();
+  readonly #counts = { replayed: 0, expired: 0, damagedBytes: 0 };
   #sequence = 0;
-  #isDirty = false;
-  #timer: { cancel(): void } | undefined;
-  #failure: InferkvError | undefined;
-  #isClosed = false;
-  /** Bytes of adopted files that were no whole frames. */
-  lostBytes = 0;
+  #closing: Promise<void> | undefined;
 
   private constructor(options: JournalOptions) {
     this.#options = options;
     this.#layer = options.files ?? systemFiles;
-    this.#name = makeOwnFolderName();
+    this.#owners = options.owners ?? machineOwners;
+    this.#name = this.#owners.make();
     this.#folder = join(options.folder, this.#name);
+    this.#files = new JournalFiles({ ...options, files: this.#layer, folder: this.#folder });
   }
 
   /**
-   * Begins a journal, and takes over those of processes that are gone.
+   * Begins a journal, and takes over those of processes that are gone: what was not done of theirs is part of this one from
+   * then on, and can be had by `claim`.
    *
-   * @returns what is to be written again, the oldest first; it stays on the disk until `forgetAdopted`
    * @throws InferkvError `ERR_INFERKV_STORE_FAILED` where the folder cannot be used
    */
-  static async open(
-    options: JournalOptions,
-  ): Promise<{ readonly journal: Journal; readonly replayed: readonly Replayed[] }> {
+  static async open(options: JournalOptions): Promise<Journal> {
     const journal = new Journal(options);
     try {
-      await journal.#layer.makeFolder(journal.#folder);
-      await journal.#layer.syncFolder(options.folder);
-      const replayed = await journal.#adopt();
-      await journal.#begin();
-      if (options.durability === 'interval') journal.#syncLater();
-      return { journal, replayed };
+      await journal.#open();
+      return journal;
     } catch (error) {
+      journal.#owners.disown(journal.#name);
       throw new InferkvError(
         'ERR_INFERKV_STORE_FAILED',
         `The journal in ${options.folder} cannot be used: ${messageOf(error)}. Give a folder that can be written to, or set durability to "none".`,
@@ -99,197 +112,113 @@ export class Journal {
     }
   }
 
-  /** Bytes of all files. */
-  get bytes(): number {
-    return this.#files.reduce((sum, { bytes }) => sum + bytes, 0);
+  /** Notes a write down. The parts are not read after it has been noted. */
+  put(
+    target: string,
+    name: string,
+    record: readonly Uint8Array[],
+    { token, expiresAtMs }: Pick<PutEntry, 'token' | 'expiresAtMs'>,
+  ): Noting {
+    const order: Ordered = { sequence: ++this.#sequence, writer: this.#writer };
+    return { order, noted: this.#files.append({ kind: 'put', target, name, ...order, token, expiresAtMs, record }) };
   }
 
-  /** Names whose writes keep the oldest file from going, where there are several files. */
-  get oldest(): readonly string[] {
-    const [oldest] = this.#files;
-    return this.#files.length < 2 || oldest === undefined ? [] : [...oldest.live.keys()];
+  /** Notes that a write, and every earlier one of that name, has come where it belongs, or is not wanted any more; waits for nothing. */
+  done(target: string, name: string, order: Ordered): void {
+    this.#files.mark({ kind: 'done', target, name, ...order });
   }
 
   /**
-   * Notes a write down; settles when it is as durable as set.
+   * Settles when a crash of the machine cannot bring back what is done.
    *
-   * @returns its sequence, for `done`
-   * @throws InferkvError `ERR_INFERKV_STORE_FAILED` once the disk has failed: nothing can be promised from then on
+   * @throws InferkvError `ERR_INFERKV_STORE_FAILED` where the disk fails
    */
-  async put(
-    name: string,
-    record: readonly Uint8Array[],
-    facts: { readonly token: number; readonly expiresAtMs: number },
-  ): Promise<number> {
-    const sequence = ++this.#sequence;
-    await this.#append({ kind: 'put', sequence, name, record, ...facts }, (file) => {
-      for (const each of this.#files) each.live.delete(name);
-      file.live.set(name, sequence);
-    });
-    return sequence;
+  settleMarks(): Promise<void> {
+    return this.#files.hasUnsyncedMarks ? this.#files.sync() : Promise.resolve();
   }
 
-  /** Notes that a write has come where it belongs, or is not wanted any more; waits for nothing. */
-  done(name: string, sequence: number): void {
-    for (const { live } of this.#files) if ((live.get(name) ?? Infinity) <= sequence) live.delete(name);
-    this.#append({ kind: 'done', sequence, name }, () => undefined).catch(() => undefined);
+  /** What earlier processes left for a target, the oldest first. The first who asks gets it. */
+  claim(target: string): readonly Replayed[] {
+    const found = this.#replayed.get(target) ?? [];
+    this.#replayed.delete(target);
+    return found;
   }
 
-  /** What was taken over is in this journal, or where it belongs: the old files go. */
-  async forgetAdopted(): Promise<void> {
-    const mine = await this.#layer.list(this.#folder);
-    for (const name of mine.filter((each) => each.startsWith(ADOPTED))) {
-      await this.#layer.removeFolder(join(this.#folder, name));
-    }
+  /** The record of a write that was taken over; `undefined` if it is done, or damaged by now. */
+  load(target: string, { name, order }: Replayed): Promise<Uint8Array | undefined> {
+    return this.#files.read({ target, name, ...order });
   }
 
-  /** Settles when everything noted down so far is on the disk itself. */
-  async sync(): Promise<void> {
-    await this.#writing;
-    await this.#files.at(-1)?.file.sync();
+  /**
+   * Settles when everything noted down so far is on the disk itself.
+   *
+   * @throws InferkvError `ERR_INFERKV_STORE_FAILED` where the disk fails
+   */
+  sync(): Promise<void> {
+    return this.#files.sync();
   }
 
-  /** Ends; if nothing is wanted any more, nothing is left behind. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#timer?.cancel();
-    await this.#writing?.catch(() => undefined);
-    const isEmpty = this.#files.every(({ live }) => live.size === 0);
-    for (const { file } of this.#files) {
-      if (!isEmpty) await file.sync().catch(() => undefined);
-      await file.close().catch(() => undefined);
-    }
-    const left = await this.#layer.list(this.#folder);
-    const hasAdopted = left.some((each) => each.startsWith(ADOPTED));
-    if (isEmpty && !hasAdopted && this.#failure === undefined) await this.#layer.removeFolder(this.#folder);
-    disown(this.#name);
+  stats(): JournalStats {
+    return { ...this.#files.stats(), ...this.#counts };
   }
 
-  #append(entry: JournalEntry, noted: (file: JournalFile) => void): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    if (this.#isClosed) return Promise.reject(new InferkvError('ERR_INFERKV_CLOSED', 'The journal is closed.'));
-    const done = Promise.withResolvers<void>();
-    const parts = frameOf(entry);
-    const noting = done.promise.then(() => undefined);
-    this.#pending.push({ parts, done });
-    const file = this.#files.at(-1);
-    // Before it is there, so that the file does not go meanwhile.
-    if (file !== undefined) noted(file);
-    this.#writing ??= this.#write().finally(() => {
-      this.#writing = undefined;
-    });
-    return noting;
+  /** Ends. If nothing is wanted any more nothing is left behind; what is, is taken over by the next process. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
-  /** Writes what is pending, together, until nothing is. */
-  async #write(): Promise<void> {
-    while (this.#pending.length > 0) {
-      const batch = this.#pending;
-      this.#pending = [];
-      const file = this.#files.at(-1) as JournalFile;
-      try {
-        const parts = batch.flatMap((each) => each.parts);
-        await file.file.append(parts);
-        file.bytes += parts.reduce((sum, { length }) => sum + length, 0);
-        this.#isDirty = true;
-        if (this.#options.durability === 'every') await this.#syncNow(file);
-        for (const { done } of batch) done.resolve();
-        await this.#turn(file);
-      } catch (error) {
-        this.#fail(error, batch);
-      }
-    }
+  async #open(): Promise<void> {
+    const { folder, wallClock } = this.#options;
+    await this.#layer.makeFolder(this.#folder);
+    await this.#layer.syncFolder(dirname(folder));
+    await this.#layer.syncFolder(folder);
+    const nowMs = wallClock();
+    const adopted = await adopt(this.#layer, { root: folder, own: this.#folder, owners: this.#owners, nowMs });
+    // Greater than all that was seen; and, as time goes by faster than writes, than that of most who are still alive.
+    this.#sequence = Math.max(adopted.lastSequence + 1, Math.floor(nowMs) * SEQUENCES_A_MS);
+    this.#counts.expired = adopted.expired;
+    this.#counts.damagedBytes = adopted.damagedBytes;
+    await this.#files.begin();
+    if (adopted.folders.length > 0) await this.#takeOver(adopted);
   }
 
-  async #syncNow(file: JournalFile): Promise<void> {
-    this.#isDirty = false;
-    await file.file.sync();
-  }
-
-  #syncLater(): void {
-    if (this.#isClosed) return;
-    this.#timer = this.#options.clock.after(this.#options.syncMs ?? DEFAULT_SYNC_MS, () => {
-      void this.#syncIfDirty().finally(() => this.#syncLater());
-    });
-  }
-
-  async #syncIfDirty(): Promise<void> {
-    const file = this.#files.at(-1);
-    if (!this.#isDirty || file === undefined) return;
-    await this.#syncNow(file).catch((error: unknown) => this.#fail(error, []));
-  }
-
-  /** Begins a new file where the last is full, and lets those go that nobody wants. */
-  async #turn(file: JournalFile): Promise<void> {
-    if (file.bytes >= (this.#options.maxFileBytes ?? DEFAULT_FILE_BYTES)) {
-      // Later syncs are the next file's.
-      await file.file.sync();
-      await this.#begin();
-    }
-    for (let oldest = this.#files[0]; oldest !== undefined; oldest = this.#files[0]) {
-      if (this.#files.length < 2 || oldest.live.size > 0) return;
-      this.#files.shift();
-      await oldest.file.close();
-      await this.#layer.remove(oldest.path);
-      // In this order on the disk, too: notes that something is done lie in later files.
-      await this.#layer.syncFolder(this.#folder);
-    }
-  }
-
-  async #begin(): Promise<void> {
-    const path = join(this.#folder, `${String(this.#number++).padStart(8, '0')}.journal`);
-    const file = await this.#layer.create(path);
-    await this.#layer.syncFolder(this.#folder);
-    this.#files.push({ path, file, bytes: 0, live: new Map() });
-  }
-
-  #fail(error: unknown, batch: readonly Pending[]): void {
-    // After a failed write or sync nobody knows what is on the disk, so it is not tried again.
-    this.#failure ??= new InferkvError(
-      'ERR_INFERKV_STORE_FAILED',
-      `The journal in ${this.#options.folder} cannot be written: ${messageOf(error)}. Writes go straight to their tiers until the process is started again.`,
-      { cause: error, key: this.#options.folder },
-    );
-    for (const { done } of [...batch, ...this.#pending]) done.reject(this.#failure);
-    this.#pending = [];
-  }
-
-  /** Takes over the folders of processes that are gone: each becomes part of this one, so that it is taken over again if this process goes, too. */
-  async #adopt(): Promise<readonly Replayed[]> {
+  /** Copies what is still wanted, as it was, before the folders that it lay in go. */
+  async #takeOver({ files, folders }: Adopted): Promise<void> {
     const { folder } = this.#options;
-    const replayed: Replayed[] = [];
-    for (const name of await this.#layer.list(folder)) {
-      if (isAbandoned(name) !== true) continue;
-      const adopted = join(this.#folder, `${ADOPTED}-${name}`);
-      try {
-        await this.#layer.rename(join(folder, name), adopted);
-      } catch {
-        // Another process was faster.
-        continue;
-      }
-      replayed.push(...(await this.#read(adopted)));
+    const taken: { readonly target: string; readonly write: Replayed }[] = [];
+    for (const { path, fileId, at } of files) {
+      const { frames } = readFrames(await this.#layer.read(path), fileId);
+      const wanted = frames.filter((frame) => at.has(frame.at)).map(({ entry }) => entry);
+      await Promise.all(wanted.map((entry) => this.#files.append(entry)));
+      taken.push(...wanted.flatMap((entry) => (entry.kind === 'put' ? [replayedOf(entry)] : [])));
     }
-    return replayed;
+    await this.#files.sync();
+    await this.#layer.syncFolder(folder);
+    for (const adopted of folders)
+      await letGo(this.#layer, dirname(adopted), adopted.slice(dirname(adopted).length + 1));
+    for (const { target, write } of taken.toSorted((a, b) => a.write.order.sequence - b.write.order.sequence)) {
+      const writes = this.#replayed.get(target) ?? [];
+      writes.push(write);
+      this.#replayed.set(target, writes);
+    }
+    this.#counts.replayed = taken.length;
   }
 
-  /** What a folder holds that is not done; what it had taken over itself is older. */
-  async #read(folder: string): Promise<readonly Replayed[]> {
-    const names = await this.#layer.list(folder);
-    const older: Replayed[] = [];
-    for (const name of names.filter((each) => each.startsWith(ADOPTED)))
-      older.push(...(await this.#read(join(folder, name))));
-    const left = new Map(older.map((each) => [each.name, each]));
-    for (const name of names.filter((each) => each.endsWith('.journal'))) {
-      const { entries, lostBytes } = readFrames(await this.#layer.read(join(folder, name)));
-      this.lostBytes += lostBytes;
-      for (const entry of entries) {
-        if (entry.kind === 'put') {
-          left.delete(entry.name);
-          left.set(entry.name, entry);
-        } else if ((left.get(entry.name)?.sequence ?? Infinity) <= entry.sequence) left.delete(entry.name);
-      }
-    }
-    return [...left.values()];
+  async #close(): Promise<void> {
+    const isEmpty = await this.#files.close();
+    // What cannot be removed now is found empty by the next process.
+    if (isEmpty) await letGo(this.#layer, this.#options.folder, this.#name).catch(() => undefined);
+    this.#owners.disown(this.#name);
   }
+}
+
+function replayedOf({ target, name, token, expiresAtMs, sequence, writer, record }: PutEntry): {
+  readonly target: string;
+  readonly write: Replayed;
+} {
+  return {
+    target,
+    write: { name, token, expiresAtMs, order: { sequence, writer }, lengthBytes: lengthOfParts(record) },
+  };
 }

@@ -162,10 +162,9 @@ export class TierStack {
   /** Takes a value out of every level; settles when they have done it, or have failed. */
   async delete(digest: Uint8Array): Promise<void> {
     const name = this.nameOf(digest);
-    const deleting = this.#levels.map(async ({ tier, writeBack }) => {
-      await writeBack?.discard(name);
-      await tier.delete(name);
-    });
+    const deleting = this.#levels.map(({ tier, writeBack }) =>
+      writeBack === undefined ? tier.delete(name) : writeBack.remove(name, () => tier.delete(name)),
+    );
     await Promise.all(deleting);
   }
 

@@ -1,23 +1,21 @@
-import { throwIfAborted } from '../base/cancellation.ts';
+import { abortError, orAborted, throwIfAborted } from '../base/cancellation.ts';
 import type { Clock, WallClock } from '../base/clock.ts';
 import { InferkvError } from '../base/errors.ts';
-import { lengthOfParts, type PutOptions, type PutOutcome, type RecordName } from '../stores/store.ts';
-import type { Journal, Replayed } from './journal.ts';
+import { lengthOfParts, type CallOptions, type PutOptions, type RecordName } from '../stores/store.ts';
+import { DirtyRecords, type Dirty, type GivenWrite } from './dirty-records.ts';
+import { Flusher, type Attempt, type WriteTarget } from './flusher.ts';
+import type { Journal, Noting, Replayed } from './journal.ts';
 import { Wakeups } from './wakeups.ts';
-
-/** Where the writes go in the end. Never throws. */
-export interface WriteTarget {
-  /** `undefined` if it failed, and may be tried again. */
-  put(name: RecordName, parts: readonly Uint8Array[], options?: PutOptions): Promise<PutOutcome | undefined>;
-}
+import { noCounts, type WriteBackStats, type WriteCounts } from './write-back-stats.ts';
+import { Writers, type Waiting } from './writers.ts';
 
 /** How writes are held back. */
 export interface WriteBackOptions {
   readonly target: WriteTarget;
   readonly clock: Clock;
   readonly wallClock: WallClock;
-  /** What is noted down before it is acknowledged, and what an earlier process left; nothing if left out. */
-  readonly journal?: Promise<{ readonly journal: Journal; readonly replayed: readonly Replayed[] }> | undefined;
+  /** What is noted down before it is acknowledged, and what an earlier process left; nothing if left out. It is not closed with this. */
+  readonly journal?: Promise<Journal> | undefined;
   /** Bytes that may be acknowledged and not written; 64 MiB if left out. */
   readonly maxDirtyBytes?: number | undefined;
   /** Milliseconds after which a write is on its way at the latest; 5,000 if left out. */
@@ -30,336 +28,340 @@ export interface WriteBackOptions {
   readonly concurrency?: number | undefined;
 }
 
-/** How a write was taken: `back` held, and acknowledged; `through` the target has it; `dropped` nobody has it. */
+/** How a write was taken: `back` held, and acknowledged; `through` the target has it; `dropped` nobody promises anything. */
 export type TakenWrite = 'back' | 'through' | 'dropped';
 
-/** What is counted of writes held back. */
-export interface WriteBackStats {
-  readonly dirtyBytes: number;
-  readonly dirtyEntries: number;
-  /** Age of what has been held back longest; 0 if nothing is. */
-  readonly oldestMs: number;
-  /** Writes that took the place of one of the same name which was never made. */
-  readonly coalesced: number;
-  readonly flushed: number;
-  readonly retried: number;
-  readonly through: number;
-  readonly dropped: number;
-  /** Writes of an earlier process. */
-  readonly replayed: number;
-  /** Acknowledged, and refused by the target: too large, no room, or out of date. */
-  readonly refused: number;
-  /** Acknowledged without a journal, and not written when it was closed. */
-  readonly lost: number;
-  /** Bytes of an earlier journal that could not be read. */
-  readonly lostBytes: number;
-  readonly journalBytes: number;
-}
-
-interface Dirty {
-  readonly name: RecordName;
-  parts: readonly Uint8Array[];
-  bytes: number;
-  token: number;
-  expiresAtMs: number;
-  /** In the journal; 0 if not there. */
-  sequence: number;
-  /** Grows with each write of this name. */
-  version: number;
-  readonly since: number;
-  /** The write under way. */
-  writing: Promise<void> | undefined;
-  isGone: boolean;
+/** A write that is held, and on its way into the journal. */
+interface Held {
+  readonly dirty: Dirty;
+  readonly version: number;
+  readonly noting: Noting | undefined;
 }
 
 const DEFAULT_DIRTY_BYTES = 64 * 2 ** 20;
 const DEFAULT_AGE_MS = 5000;
 const DEFAULT_WAIT_MS = 100;
 const DEFAULT_CONCURRENCY = 8;
-const FIRST_RETRY_MS = 50;
-const MAX_RETRY_MS = 5000;
-// The journal also holds what is done by now and lies before what is not.
-const JOURNAL_FACTOR = 4;
+const DEFAULT_CLOSE_MS = 5000;
 
 /**
  * Writes that are acknowledged first and made later: together, the last of each name only, within bounds of bytes and age. What
  * is held back is read from here until its target has it. While the target fails it is tried again and again, and nothing that
- * was acknowledged is dropped.
+ * was acknowledged is dropped. Writes of one name come to the target in the order in which they were given.
  */
 export class WriteBack {
   readonly #options: WriteBackOptions;
-  readonly #clock: Clock;
   readonly #maxDirtyBytes: number;
-  readonly #dirty = new Map<RecordName, Dirty>();
-  /** To be written without waiting for their age. */
-  readonly #urgent = new Set<RecordName>();
+  readonly #records = new DirtyRecords();
+  readonly #flusher: Flusher;
   readonly #changes: Wakeups;
-  readonly #ready: Promise<Journal | undefined>;
+  readonly #writers: Writers;
+  readonly #backlog = new Map<RecordName, Replayed>();
+  readonly #ready: Promise<void>;
+  #isReady = false;
   #journal: Journal | undefined;
-  #dirtyBytes = 0;
-  #writing = 0;
-  #retryMs = 0;
-  #timer: { cancel(): void } | undefined;
+  /** Where there should be a journal and is none, nothing can be acknowledged before it is written. */
+  #hasNoJournal = false;
+  #refilling: Promise<void> | undefined;
   #isClosed = false;
-  readonly #counts = { coalesced: 0, flushed: 0, retried: 0, through: 0, dropped: 0, replayed: 0, refused: 0, lost: 0 };
+  readonly #counts: WriteCounts = noCounts();
 
   constructor(options: WriteBackOptions) {
+    const { target, clock, wallClock, maxAgeMs = DEFAULT_AGE_MS, concurrency = DEFAULT_CONCURRENCY } = options;
     this.#options = options;
-    this.#clock = options.clock;
-    this.#changes = new Wakeups(options.clock);
+    this.#changes = new Wakeups(clock);
+    this.#writers = new Writers(this.#changes);
     this.#maxDirtyBytes = options.maxDirtyBytes ?? DEFAULT_DIRTY_BYTES;
-    this.#ready = this.#replay();
-    // Whoever writes gets the error; before that it is nobody's.
-    this.#ready.catch(() => undefined);
+    const isPressed = (): boolean => 2 * this.#records.bytes >= this.#maxDirtyBytes || this.#backlog.size > 0;
+    const ended = (dirty: Dirty, version: number, attempt: Attempt): void => this.#ended(dirty, version, attempt);
+    this.#flusher = new Flusher({
+      records: this.#records,
+      target,
+      clock,
+      wallClock,
+      maxAgeMs,
+      concurrency,
+      isPressed,
+      ended,
+    });
+    this.#ready = this.#begin().finally(() => {
+      this.#isReady = true;
+    });
   }
 
   /**
    * Takes a write; settles when it is acknowledged.
    *
    * @param parts not to be changed any more
-   * @throws InferkvError what the signal stands for, `ERR_INFERKV_CLOSED`, `ERR_INFERKV_STORE_FAILED` where the journal cannot be used
+   * @throws InferkvError what the signal stands for, `ERR_INFERKV_CLOSED`, `ERR_INFERKV_STORE_FAILED` where neither the journal
+   *   nor the target could be written; the write may happen all the same
    */
   async add(name: RecordName, parts: readonly Uint8Array[], options: PutOptions = {}): Promise<TakenWrite> {
-    const { signal } = options;
-    throwIfAborted(signal);
+    throwIfAborted(options.signal);
     this.#assertOpen();
-    await this.#ready;
-    const bytes = lengthOfParts(parts);
-    if (bytes > this.#maxDirtyBytes || !(await this.#makeRoom(name, bytes, signal)))
-      return this.#straight(name, parts, options);
-    this.#assertOpen();
-    const dirty = this.#hold(name, parts, bytes, options);
-    const { version } = dirty;
+    const waiting = this.#writers.enter(name);
     try {
-      await this.#note(dirty);
-    } catch (error) {
-      // It cannot be promised, so it is made at once.
-      if (dirty.version === version) this.#drop(dirty);
-      if ((await this.#straight(name, parts, options)) === 'through') return 'through';
-      throw error;
+      if (!this.#isReady) await orAborted(this.#ready, options.signal);
+      this.#assertOpen();
+      const write: GivenWrite = { ...options, name, parts };
+      const held = await this.#hold(write, waiting);
+      if (waiting.isDiscarded) return 'dropped';
+      return held === undefined ? await this.#straight(write, waiting) : await this.#acknowledge(held, options.signal);
+    } finally {
+      this.#writers.leave(waiting);
     }
-    this.#pump();
-    return 'back';
   }
 
   /** The record of a name that its target may not have yet. */
   read(name: RecordName): readonly Uint8Array[] | undefined {
-    return this.#dirty.get(name)?.parts;
+    return this.#records.get(name)?.parts;
   }
 
   /** Memory has let go of an entry: what is held back of it goes first. */
   evicted(name: RecordName): void {
-    if (!this.#dirty.has(name)) return;
-    this.#urgent.add(name);
-    this.#pump();
+    this.#flusher.urge(name);
+    this.#flusher.pump();
   }
 
-  /** Settles when what is held back now has been written, or cannot be: of one name, or all. */
-  async flush(name?: RecordName): Promise<void> {
-    await this.#ready.catch(() => undefined);
-    const wanted = name === undefined ? [...this.#dirty.keys()] : [name];
-    for (const each of wanted) if (this.#dirty.has(each)) this.#urgent.add(each);
-    for (const each of wanted) await this.#settle(each);
+  /** Settles when what is held back now has been written, or cannot be: of one name, or all. While the target fails, that lasts. */
+  async flush(name?: RecordName, { signal }: CallOptions = {}): Promise<void> {
+    await orAborted(this.#ready, signal);
+    const names = name === undefined ? [...this.#records.names(), ...this.#backlog.keys()] : [name];
+    const wanted = names.map((each) => ({ name: each, version: this.#records.get(each)?.version ?? 0 }));
+    for (const each of names) this.#flusher.urge(each);
+    const isDone = (each: { readonly name: RecordName; readonly version: number }): boolean => {
+      const dirty = this.#records.get(each.name);
+      return (
+        !this.#backlog.has(each.name) && (dirty === undefined || (each.version > 0 && dirty.settled >= each.version))
+      );
+    };
+    for (const each of wanted) {
+      const look = (): boolean => {
+        this.#flusher.urge(each.name);
+        this.#flusher.pump();
+        return isDone(each);
+      };
+      await this.#changes.until(look, Number.POSITIVE_INFINITY, signal);
+    }
   }
 
-  /** Forgets a write; once this has settled its target gets it no more. */
-  async discard(name: RecordName): Promise<void> {
-    const dirty = this.#dirty.get(name);
-    if (dirty === undefined) return;
-    this.#drop(dirty);
-    await dirty.writing;
+  /**
+   * Forgets writes: of one name, or of all that it holds for. Once this has settled none of those that were begun before comes
+   * to the target any more, or back from the journal; what was on its way has come, so that a deletion now takes it out.
+   */
+  async discard(which: RecordName | ((name: RecordName) => boolean), { signal }: CallOptions = {}): Promise<void> {
+    const names = this.#forgetAll(which);
+    await orAborted(Promise.all(names.map((name) => this.#flusher.idle(name))), signal);
+    await this.#settleMarks();
+  }
+
+  /** As `discard`, and then deletes: what is given after this call comes to the target after the deletion, and stays. */
+  async remove<T>(name: RecordName, remove: () => Promise<T>): Promise<T> {
+    this.#forgetAll(name);
+    const removed = await this.#flusher.alone(name, remove);
+    await this.#settleMarks();
+    return removed;
   }
 
   /** Writes what is held back, as far as that can be done in time; the rest stays in the journal for the next process, if there is one. */
-  async close({ deadlineMs = 5000 }: { readonly deadlineMs?: number } = {}): Promise<void> {
+  async close({ deadlineMs = DEFAULT_CLOSE_MS }: { readonly deadlineMs?: number } = {}): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    const isOver = Promise.withResolvers<void>();
-    const timer = this.#clock.after(deadlineMs, isOver.resolve);
-    await Promise.race([this.flush(), isOver.promise]);
+    this.#changes.wake();
+    const overtime = new AbortController();
+    const timer = this.#options.clock.after(deadlineMs, () => overtime.abort());
+    await this.flush(undefined, { signal: overtime.signal }).catch(() => undefined);
     timer.cancel();
-    this.#timer?.cancel();
-    if (this.#journal === undefined) this.#counts.lost += this.#dirty.size;
-    await this.#journal?.close();
+    this.#flusher.stop();
+    if (this.#journal === undefined) this.#counts.lost += this.#records.size;
   }
 
   stats(): WriteBackStats {
-    const [oldest] = this.#dirty.values();
+    const oldest = this.#records.values().next().value;
     return {
-      dirtyBytes: this.#dirtyBytes,
-      dirtyEntries: this.#dirty.size,
-      oldestMs: oldest === undefined ? 0 : this.#clock.now() - oldest.since,
+      dirtyBytes: this.#records.bytes,
+      dirtyEntries: this.#records.size,
+      oldestMs: oldest === undefined ? 0 : this.#options.clock.now() - oldest.since,
+      backlog: this.#backlog.size,
       ...this.#counts,
-      lostBytes: this.#journal?.lostBytes ?? 0,
-      journalBytes: this.#journal?.bytes ?? 0,
     };
   }
 
-  async #replay(): Promise<Journal | undefined> {
-    const opened = await this.#options.journal;
-    if (opened === undefined) return undefined;
-    const { journal, replayed } = opened;
-    this.#journal = journal;
-    const now = this.#options.wallClock();
-    for (const { name, record, token, expiresAtMs } of replayed) {
-      if (expiresAtMs <= now) continue;
-      const dirty = this.#hold(name, record, lengthOfParts(record), { token, ttlMs: expiresAtMs - now });
-      this.#counts.replayed++;
-      await this.#note(dirty);
-    }
-    await journal.forgetAdopted();
-    this.#pump();
-    return journal;
-  }
-
-  #hold(name: RecordName, parts: readonly Uint8Array[], bytes: number, { ttlMs, token = 0 }: PutOptions): Dirty {
-    const expiresAtMs = ttlMs === undefined ? Number.POSITIVE_INFINITY : this.#options.wallClock() + ttlMs;
-    const old = this.#dirty.get(name);
-    this.#dirtyBytes += bytes - (old?.bytes ?? 0);
-    if (old !== undefined) {
-      this.#counts.coalesced++;
-      Object.assign(old, { parts, bytes, token, expiresAtMs, version: old.version + 1 });
-      return old;
-    }
-    const since = this.#clock.now();
-    const dirty: Dirty = {
-      name,
-      parts,
-      bytes,
-      token,
-      expiresAtMs,
-      sequence: 0,
-      version: 0,
-      since,
-      writing: undefined,
-      isGone: false,
-    };
-    this.#dirty.set(name, dirty);
-    return dirty;
-  }
-
-  async #note(dirty: Dirty): Promise<void> {
-    if (this.#journal === undefined) return;
-    const { name, parts, token, expiresAtMs } = dirty;
-    const sequence = await this.#journal.put(name, parts, { token, expiresAtMs });
-    dirty.sequence = Math.max(dirty.sequence, sequence);
-    // Written, or not wanted any more, before it was noted down.
-    if (dirty.isGone) this.#journal.done(name, sequence);
-  }
-
-  /** Whether there is room for so many bytes, in a while at most. */
-  async #makeRoom(name: RecordName, bytes: number, signal: AbortSignal | undefined): Promise<boolean> {
-    const hasRoom = (): boolean =>
-      this.#dirtyBytes + bytes - (this.#dirty.get(name)?.bytes ?? 0) <= this.#maxDirtyBytes;
-    if (hasRoom()) return true;
-    this.#pump();
-    return this.#changes.until(hasRoom, this.#options.waitMs ?? DEFAULT_WAIT_MS, signal);
-  }
-
-  async #straight(name: RecordName, parts: readonly Uint8Array[], options: PutOptions): Promise<TakenWrite> {
-    if (this.#options.whenFull === 'drop') {
-      this.#counts.dropped++;
-      return 'dropped';
-    }
-    // An older write of this name must not come after it.
-    await this.discard(name);
-    const outcome = await this.#options.target.put(name, parts, options);
-    if (outcome === 'stored') this.#counts.through++;
-    else this.#counts.dropped++;
-    return outcome === 'stored' ? 'through' : 'dropped';
-  }
-
-  /** Begins as many writes as may be under way: the urgent ones, those of age, and all where half the room is taken. */
-  #pump(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    if (this.#retryMs > 0 && this.#writing > 0) return;
-    const { concurrency = DEFAULT_CONCURRENCY, maxAgeMs = DEFAULT_AGE_MS } = this.#options;
-    // While the target fails one write at a time is made, to see.
-    const places = this.#retryMs > 0 ? 1 : concurrency;
-    while (this.#writing < places) {
-      const next = this.#next(maxAgeMs);
-      if (next === undefined) break;
-      this.#begin(next);
-    }
-    if (this.#writing >= places || this.#dirty.size === 0) return;
-    const waiting = this.#oldestWaiting();
-    if (waiting === undefined) return;
-    this.#timer = this.#clock.after(Math.max(0, waiting.since + maxAgeMs - this.#clock.now()), () => this.#pump());
-  }
-
-  #next(maxAgeMs: number): Dirty | undefined {
-    for (const name of this.#urgent) {
-      const dirty = this.#dirty.get(name);
-      if (dirty === undefined) this.#urgent.delete(name);
-      else if (dirty.writing === undefined) return dirty;
-    }
-    const oldest = this.#oldestWaiting();
-    if (oldest === undefined) return undefined;
-    const isDue = this.#clock.now() - oldest.since >= maxAgeMs || 2 * this.#dirtyBytes >= this.#maxDirtyBytes;
-    return isDue ? oldest : undefined;
-  }
-
-  #oldestWaiting(): Dirty | undefined {
-    for (const dirty of this.#dirty.values()) if (dirty.writing === undefined) return dirty;
-    return undefined;
-  }
-
-  #begin(dirty: Dirty): void {
-    this.#writing++;
-    dirty.writing = this.#write(dirty).finally(() => {
-      dirty.writing = undefined;
-      this.#writing--;
-      if (this.#retryMs === 0) this.#pump();
-      else this.#timer ??= this.#clock.after(this.#retryMs, () => this.#pump());
-    });
-  }
-
-  async #write(dirty: Dirty): Promise<void> {
-    const { name, parts, token, expiresAtMs, version } = dirty;
-    const ttlMs = expiresAtMs - this.#options.wallClock();
-    const isWanted = ttlMs > 0;
-    const outcome = isWanted
-      ? await this.#options.target.put(name, parts, { token, ...(ttlMs !== Number.POSITIVE_INFINITY && { ttlMs }) })
-      : 'superseded';
-    if (outcome === undefined) {
-      this.#counts.retried++;
-      this.#retryMs = Math.min(MAX_RETRY_MS, Math.max(FIRST_RETRY_MS, 2 * this.#retryMs));
+  async #begin(): Promise<void> {
+    if (this.#options.journal === undefined) return;
+    try {
+      this.#journal = await this.#options.journal;
+    } catch {
+      this.#hasNoJournal = true;
       return;
     }
-    this.#retryMs = 0;
-    if (outcome === 'stored') this.#counts.flushed++;
-    else if (isWanted) this.#counts.refused++;
-    if (dirty.version === version && !dirty.isGone) this.#drop(dirty);
-    this.#compact();
+    for (const each of this.#journal.claim(this.#options.target.name)) this.#backlog.set(each.name, each);
+    this.#counts.replayed = this.#backlog.size;
+    await this.#refill();
   }
 
-  /** Lets go of what is written or not wanted any more. */
-  #drop(dirty: Dirty): void {
-    dirty.isGone = true;
-    this.#dirty.delete(dirty.name);
-    this.#urgent.delete(dirty.name);
-    this.#dirtyBytes -= dirty.bytes;
-    if (dirty.sequence > 0) this.#journal?.done(dirty.name, dirty.sequence);
+  /** Takes in what an earlier process left, as far as there is room. */
+  #refill(): Promise<void> {
+    this.#refilling ??= this.#refillNow().finally(() => {
+      this.#refilling = undefined;
+    });
+    return this.#refilling;
+  }
+
+  async #refillNow(): Promise<void> {
+    for (const [name, replayed] of this.#backlog) {
+      const { token, expiresAtMs, lengthBytes, order } = replayed;
+      const hasRoom = (): boolean =>
+        this.#records.size === 0 || this.#records.bytes + lengthBytes <= this.#maxDirtyBytes;
+      if (!hasRoom()) break;
+      const record = await this.#journal?.load(this.#options.target.name, replayed);
+      // Written anew, or invalidated, meanwhile.
+      if (this.#backlog.get(name) !== replayed) continue;
+      if (record === undefined) this.#forget(name, replayed);
+      else if (!hasRoom()) break;
+      else {
+        this.#backlog.delete(name);
+        const dirty = this.#records.hold({ name, parts: [record], token }, expiresAtMs, this.#options.clock.now());
+        dirty.order = order;
+      }
+    }
+    this.#flusher.pump();
     this.#changes.wake();
   }
 
-  /** Notes down again what keeps the journal's oldest file, where the files have become many. */
-  #compact(): void {
-    const journal = this.#journal;
-    if (journal === undefined || journal.bytes <= JOURNAL_FACTOR * this.#maxDirtyBytes) return;
-    for (const name of journal.oldest) {
-      const dirty = this.#dirty.get(name);
-      if (dirty !== undefined) void this.#note(dirty).catch(() => undefined);
+  #forget(name: RecordName, { order }: Replayed): void {
+    this.#backlog.delete(name);
+    this.#journal?.done(this.#options.target.name, name, order);
+    this.#changes.wake();
+  }
+
+  /** Forgets what matches wherever it is; gives the names. */
+  #forgetAll(which: RecordName | ((name: RecordName) => boolean)): readonly RecordName[] {
+    const matches = typeof which === 'string' ? (name: RecordName) => name === which : which;
+    this.#writers.discard(matches);
+    for (const [name, replayed] of this.#backlog) if (matches(name)) this.#forget(name, replayed);
+    const names =
+      typeof which === 'string' ? [which] : [...this.#records.names(), ...this.#flusher.busy()].filter(matches);
+    for (const name of names) {
+      const dirty = this.#records.get(name);
+      if (dirty !== undefined && this.#drop(dirty)) this.#counts.discarded++;
+    }
+    return names;
+  }
+
+  /** A disk that fails cannot be told: what its journal brings back then is fenced by epochs alone. */
+  async #settleMarks(): Promise<void> {
+    await this.#journal?.settleMarks().catch(() => undefined);
+  }
+
+  /** Holds a write as soon as there is room; `undefined` if there is none in time. */
+  async #hold(write: GivenWrite, waiting: Waiting): Promise<Held | undefined> {
+    if (this.#hasNoJournal || lengthOfParts(write.parts) > this.#maxDirtyBytes) return undefined;
+    let held: Held | undefined;
+    // Room is taken in the turn in which it is seen, so that nobody else takes it, too.
+    const take = (): boolean => {
+      if (held !== undefined || waiting.isDiscarded || this.#isClosed) return true;
+      if (!this.#writers.isNext(waiting) || this.#records.bytesWith(write) > this.#maxDirtyBytes) return false;
+      held = this.#take(write);
+      this.#writers.letFollow(waiting);
+      return true;
+    };
+    if (!take()) {
+      this.#flusher.pump();
+      await this.#changes.until(take, this.#options.waitMs ?? DEFAULT_WAIT_MS, write.signal);
+    }
+    if (held === undefined && !waiting.isDiscarded) this.#assertOpen();
+    return held;
+  }
+
+  #take(write: GivenWrite): Held {
+    const { name, parts, token = 0, ttlMs } = write;
+    const { clock, wallClock, target } = this.#options;
+    const expiresAtMs = ttlMs === undefined ? Number.POSITIVE_INFINITY : wallClock() + ttlMs;
+    if (this.#records.get(name) !== undefined) this.#counts.coalesced++;
+    this.#backlog.delete(name);
+    const dirty = this.#records.hold(write, expiresAtMs, clock.now());
+    const noting = this.#journal?.put(target.name, name, parts, { token, expiresAtMs });
+    noting?.noted.catch(() => undefined);
+    dirty.order = noting?.order;
+    this.#flusher.pump();
+    return { dirty, version: dirty.version, noting };
+  }
+
+  async #acknowledge({ dirty, version, noting }: Held, signal: AbortSignal | undefined): Promise<TakenWrite> {
+    if (noting === undefined) return 'back';
+    try {
+      await orAborted(noting.noted, signal);
+      return 'back';
+    } catch (error) {
+      if (signal?.aborted === true) throw abortError(signal);
+      // It cannot be promised, so it is made at once.
+      if (await this.#wroteAtOnce(dirty, version)) return 'through';
+      throw error;
     }
   }
 
-  async #settle(name: RecordName): Promise<void> {
-    while (this.#dirty.has(name)) {
-      this.#pump();
-      // Its turn comes when others are done, or when the target is tried again.
-      await this.#changes.until(() => !this.#dirty.has(name), MAX_RETRY_MS);
+  /** Whether the target has a version after the next attempt. */
+  async #wroteAtOnce(dirty: Dirty, version: number): Promise<boolean> {
+    const { failures } = dirty;
+    const isGone = (): boolean => this.#records.get(dirty.name) !== dirty;
+    this.#flusher.urge(dirty.name);
+    this.#flusher.pump();
+    const hasEnded = (): boolean => isGone() || dirty.settled >= version || dirty.failures > failures;
+    await this.#changes.until(hasEnded, this.#options.waitMs ?? DEFAULT_WAIT_MS);
+    if (dirty.stored < version) return false;
+    await this.#settleMarks();
+    this.#counts.through++;
+    return true;
+  }
+
+  /** Writes without holding; what is held of that name, and older, is superseded if that succeeds, and stays if not. */
+  async #straight(write: GivenWrite, waiting: Waiting): Promise<TakenWrite> {
+    const { name, parts, token, ttlMs, signal } = write;
+    if (this.#options.whenFull === 'drop' && !this.#hasNoJournal) {
+      this.#counts.dropped++;
+      return 'dropped';
     }
+    const isNext = (): boolean => waiting.isDiscarded || this.#writers.isNext(waiting);
+    if (!isNext()) await this.#changes.until(isNext, Number.POSITIVE_INFINITY, signal);
+    const older = this.#records.get(name)?.version ?? 0;
+    const writing = this.#flusher.alone(name, async () => {
+      if (waiting.isDiscarded || signal?.aborted === true) return undefined;
+      const options = { ...(ttlMs !== undefined && { ttlMs }), ...(token !== undefined && { token }), signal };
+      const outcome = await this.#options.target.put(name, parts, options).catch(() => undefined);
+      if (outcome !== 'stored') return outcome;
+      const replayed = this.#backlog.get(name);
+      if (replayed !== undefined) this.#forget(name, replayed);
+      const dirty = this.#records.get(name);
+      if (dirty !== undefined && dirty.version <= older) this.#drop(dirty);
+      return outcome;
+    });
+    this.#writers.letFollow(waiting);
+    const isThrough = (await orAborted(writing, signal)) === 'stored';
+    // Else an older one could come back from the journal.
+    if (isThrough) await this.#settleMarks();
+    this.#counts[isThrough ? 'through' : 'dropped']++;
+    return isThrough ? 'through' : 'dropped';
+  }
+
+  #ended(dirty: Dirty, version: number, attempt: Attempt): void {
+    if (attempt === 'failed') this.#counts.retried++;
+    else {
+      if (attempt === 'stored') dirty.stored = version;
+      dirty.settled = version;
+      this.#counts[attempt === 'stored' ? 'flushed' : attempt === 'expired' ? 'expired' : 'refused']++;
+      if (dirty.version === version) this.#drop(dirty);
+    }
+    this.#changes.wake();
+  }
+
+  /** Lets go of what is written or not wanted any more. */
+  #drop(dirty: Dirty): boolean {
+    if (!this.#records.drop(dirty)) return false;
+    if (dirty.order !== undefined) this.#journal?.done(this.#options.target.name, dirty.name, dirty.order);
+    this.#changes.wake();
+    if (this.#backlog.size > 0) void this.#refill();
+    return true;
   }
 
   #assertOpen(): void {
