@@ -2,16 +2,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { systemClock } from '../src/base/clock.ts';
 import { createRandom } from '../src/base/random.ts';
-import { ENTRY_OVERHEAD_BYTES } from '../src/cache/entry-facts.ts';
-import { HeapPartition } from '../src/cache/heap-partition.ts';
 import { createPolicy } from '../src/policies/registry.ts';
 import { readTrace } from '../src/simulator/read-trace.ts';
 import { ReplayCache } from '../src/simulator/replay-cache.ts';
 import { RequestBatch } from '../src/simulator/request-batch.ts';
-import { LiveWhatIf } from '../src/simulator/what-if/live-what-if.ts';
 import { createWhatIf } from '../src/simulator/what-if/what-if.ts';
+import { PlainPartition } from './plain-partition.ts';
 import { inTurns, median, percentile, type Figures, type Suite, type SuiteOptions } from './suite.ts';
 
 const TRACES = join(import.meta.dirname, '..', '..', 'shared', 'traces', 'mooncake');
@@ -24,7 +21,6 @@ const KEYS = 100_000;
 const CAPACITY = 10_000;
 const ENTRY_BYTES = 400;
 const USES = 1_000_000;
-const USES_A_TURN = 10_000;
 
 export const whatif: Suite = {
   name: 'whatif',
@@ -111,65 +107,34 @@ function errorsOf(requests: readonly Int32Array[], seeds: number): Errors {
   return { all, byCache, rates, tracked };
 }
 
-/**
- * Get, and set on a miss, over keys of very different popularity, on the partition that services use, with and without a live
- * what-if; in turns, so that all meet the same machine. The share of the serving thread's throughput that it takes.
- */
+/** Get, and set on a miss, over keys of very different popularity; in turns, so that all meet the same machine. */
 async function throughput(quick: boolean): Promise<Figures> {
   const keys = zipf();
-  const budget = CAPACITY * (ENTRY_BYTES + ENTRY_OVERHEAD_BYTES);
-  const live: LiveWhatIf[] = [];
-  const partition = (budgets: readonly number[], policies: readonly string[]): HeapPartition<number> => {
-    const listener = budgets.length === 0 ? undefined : new LiveWhatIf({ budgets, policies, seed: 1 });
-    if (listener !== undefined) live.push(listener);
-    return new HeapPartition<number>({
-      name: 'results',
-      budgetBytes: budget,
-      policy: (context) => createPolicy('lru', context),
-      clock: systemClock,
-      random: createRandom(1),
-      listener,
-    });
-  };
-  const plain = partition([], []);
+  const budget = CAPACITY * ENTRY_BYTES;
+  const partition = (budgets: readonly number[], policies: readonly string[]): PlainPartition<number> =>
+    new PlainPartition<number>(budget, createWhatIf({ budgets, policies, seed: 1 }));
+  const plain = new PlainPartition<number>(budget, undefined);
   // Twice the memory, by the partition's own policy and by another; and four caches.
   const two = partition([2 * budget], ['lru', 's3-fifo']);
   const four = partition([budget, 2 * budget], ['lru', 's3-fifo']);
-  // What is measured is running traffic: the caches are full and the sample has its size, which the thread has to tell.
-  for (let round = 0; round < 12; round++) {
-    for (const each of [plain, two, four]) await use(each, keys);
-    for (const each of live) await each.estimates();
-  }
-  const times = await inTurns(quick ? 3 : 61, {
-    without: () => use(plain, keys),
-    two: () => use(two, keys),
-    four: () => use(four, keys),
+  // What is measured is running traffic: the caches are full and the sample has its size.
+  for (let round = 0; round < 3; round++) for (const each of [plain, two, four]) use(each, keys);
+  const times = await inTurns(quick ? 3 : 41, {
+    without: async () => use(plain, keys),
+    two: async () => use(two, keys),
+    four: async () => use(four, keys),
   });
-  const dropped = (await Promise.all(live.map((each) => each.estimates()))).map(({ droppedBatches }) => droppedBatches);
-  for (const each of live) await each.close();
   const costOf = (name: 'two' | 'four'): number =>
     1 - median(times.without.map((without, at) => without / (times[name][at] ?? Number.NaN)));
   return {
     use_ns: (1e6 * median(times.without)) / USES,
     whatif_throughput_cost: costOf('two'),
     whatif_throughput_cost_of_four: costOf('four'),
-    whatif_dropped_batches: Math.max(...dropped),
   };
 }
 
-/** As a service does it: other work of the thread has its turn between requests. */
-async function use(partition: HeapPartition<number>, keys: readonly string[]): Promise<void> {
-  for (let from = 0; from < keys.length; from += USES_A_TURN) {
-    useSome(partition, keys, from);
-    await new Promise(setImmediate);
-  }
-}
-
-function useSome(partition: HeapPartition<number>, keys: readonly string[], from: number): void {
-  for (let at = from; at < from + USES_A_TURN; at++) {
-    const key = keys[at] as string;
-    if (partition.get(key) === undefined) partition.set(key, 1, { sizeBytes: ENTRY_BYTES, costMs: 1 });
-  }
+function use(partition: PlainPartition<number>, keys: readonly string[]): void {
+  for (const key of keys) if (partition.get(key) === undefined) partition.set(key, 1, ENTRY_BYTES, 1);
 }
 
 function zipf(): readonly string[] {

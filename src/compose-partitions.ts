@@ -14,7 +14,6 @@ import { tensorCodec } from './cache/tensor-codec.ts';
 import type { TenantStats } from './cache/tenants.ts';
 import { PARTITION_NAMES, partitionSettings, type PartitionName, type PartitionSettings } from './config/partitions.ts';
 import { Tiers } from './compose-tiers.ts';
-import { WhatIfs } from './compose-what-if.ts';
 import type { EntryWatcher } from './cache/entry-watcher.ts';
 import type { MemoryPartition } from './cache/tiered-partition.ts';
 import type { CheckedOptions } from './config/schema.ts';
@@ -73,22 +72,20 @@ export class Partitions {
   readonly models: HeapPartition<Resident>;
   readonly results: MemoryPartition<Tensors>;
   readonly tiers: Tiers;
-  readonly whatIfs: WhatIfs;
   #shared: SharedPartition<Tensors> | undefined;
   readonly #byName: Readonly<Record<PartitionName, AnyPartition>>;
 
   constructor(options: CheckedOptions, clock: Clock, listen?: Listen) {
     const settings = partitionSettings(options);
     const seed = options.seed ?? 1;
-    this.whatIfs = new WhatIfs(options.whatIf ?? {}, settings, listen);
     const heap = (name: PartitionName): HeapPartition<unknown> =>
       new HeapPartition(partitionOptions(settings[name], clock, seed));
     this.models = new HeapPartition<Resident>({
       ...partitionOptions(settings.models, clock, seed),
       free: closeResident,
-      listener: this.whatIfs.listen('models'),
+      listener: listen?.('models'),
     });
-    const listener = this.whatIfs.listen('results');
+    const listener = listen?.('results');
     const memory = (watcher?: EntryWatcher): MemoryPartition<Tensors> => {
       const made = resultsOf(options, { ...partitionOptions(settings.results, clock, seed), listener, watcher });
       if (made instanceof SharedPartition) this.#shared = made;
@@ -155,7 +152,6 @@ export class Partitions {
   async close(): Promise<void> {
     for (const name of PARTITION_NAMES) if (name !== 'models') await this.#byName[name].close();
     await this.tiers.close();
-    await this.whatIfs.close();
   }
 
   #resultsUpon(

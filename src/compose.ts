@@ -11,11 +11,9 @@ import {
   type PartitionOptions,
 } from './compose-partitions.ts';
 import type { TiersReport } from './compose-tiers.ts';
-import type { WhatIfReport } from './compose-what-if.ts';
 import type { PartitionName } from './config/partitions.ts';
 import { checkOptions, type CheckedOptions } from './config/schema.ts';
 import type { PartitionTiers, TierSettings } from './config/tiers.ts';
-import type { WhatIfSettings } from './config/what-if.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
 import { onnxCompanions } from './engines/onnx/model-reader.ts';
@@ -62,8 +60,6 @@ export interface InferenceCacheOptions {
   };
   /** What lies below memory, by name, the nearest first: stores on disk and on the network (docs/tiers.md). */
   readonly tiers?: Readonly<Record<string, TierSettings>>;
-  /** Partitions that are followed by caches of other sizes and policies in miniature (docs/what-if.md); none if left out. */
-  readonly whatIf?: WhatIfSettings;
   /** Milliseconds for which what may be out of date is served while invalidations of other nodes cannot be heard; 5,000 if left out. */
   readonly maxStaleMs?: number;
   /** `auto` has one node compute for all where a tier can grant the right; `off` has each compute for itself. `auto` if left out. */
@@ -120,8 +116,6 @@ export interface InferenceCache extends AsyncDisposable {
   stats(): Readonly<Record<PartitionName, PartitionStats>>;
   /** What the tiers below memory have done, and how they stand. */
   tiers(): TiersReport;
-  /** What caches of other sizes and policies would have given; of the partitions that `whatIf` names. */
-  whatIf(): Promise<WhatIfReport>;
   /** Waits until everything that was kept has gone down to the tiers that are to have it. */
   flush(): Promise<void>;
   /** What tenants and tags have in a partition, the largest first, 100 of each if `limit` is left out; walks over its entries. */
@@ -236,10 +230,6 @@ class ComposedCache implements InferenceCache {
 
   tiers(): TiersReport {
     return this.#partitions.tiers.report();
-  }
-
-  whatIf(): Promise<WhatIfReport> {
-    return this.#partitions.whatIfs.report();
   }
 
   flush(): Promise<void> {

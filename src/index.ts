@@ -61,9 +61,6 @@ export type {
 export type { TagStats } from './cache/statistics.ts';
 export type { TenantStats } from './cache/tenants.ts';
 export type { PartitionName } from './config/partitions.ts';
-export type { WhatIfReport } from './compose-what-if.ts';
-export type { WhatIfPartition, WhatIfSettings } from './config/what-if.ts';
-export { LiveWhatIf, type LiveEstimates } from './simulator/what-if/live-what-if.ts';
 export type { TierReport, TiersReport } from './compose-tiers.ts';
 export type { PartitionTier, PartitionTiers, TierSettings } from './config/tiers.ts';
 export { openRecord, sealRecord, type CacheRecord, type RecordFault, type SigningKey } from './stores/record.ts';

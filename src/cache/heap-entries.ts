@@ -77,21 +77,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.#isWatched = this.#admission !== undefined || this.tenants.haveQuotas;
   }
 
-  /** Tells whoever listens of a use of the entry in a slot. */
-  tellOf(slot: number, isHit: boolean): void {
-    const listener = this.#listener;
-    if (listener === undefined) return;
-    const identity = this.index.hashAt(slot);
-    if (!listener.wants(identity)) return;
-    const { table } = this;
-    listener.used(this.index.keyOf(slot), identity, table.chargedBytes(slot), table.costMs(slot), isHit);
-  }
-
-  /** The same of a value that may not lie here. */
+  /** Tells whoever listens of a use. */
   tell(key: Key, chargedBytes: number, costMs: number, isHit: boolean): void {
     const listener = this.#listener;
     if (listener === undefined) return;
-    const identity = this.index.hashOfStranger(key);
+    const identity = identityOf(key) | 0;
     if (listener.wants(identity)) listener.used(key, identity, chargedBytes, costMs, isHit);
   }
 
@@ -111,7 +101,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     if (count === this.#watchedUses) this.#options.watcher?.reached(key);
     this.hits++;
     this.seat.touch(slot);
-    if (this.#listener !== undefined) this.tellOf(slot, true);
+    if (this.#listener !== undefined) this.tell(key, this.table.chargedBytes(slot), this.table.costMs(slot), true);
     return slot;
   }
 

@@ -73,12 +73,12 @@ export class HeapPartition<V> implements Partition<V> {
     const entries = this.#entries;
     entries.seat.assertIdle();
     const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
+    entries.tell(key, chargedBytes, facts.costMs, false);
     const verdict = entries.claim(key, facts, chargedBytes);
     if (verdict === ADMITTED) {
-      entries.tellOf(entries.enter(key, value, facts, chargedBytes), false);
+      entries.enter(key, value, facts, chargedBytes);
       return true;
     }
-    entries.tell(key, chargedBytes, facts.costMs, false);
     entries.refuse(key, verdict, facts, chargedBytes);
     entries.freeing.free(value, 0);
     return false;

@@ -106,17 +106,6 @@ export class KeyIndex {
     return this.#rows[2 * slot] as Key;
   }
 
-  /** 32 bits that equal keys share, of the key of a slot that holds one: at hand, unlike `identityOf`. */
-  hashAt(slot: number): number {
-    return this.#map === undefined ? (this.#hashes[slot] as number) : identityOf(this.keyOf(slot)) | 0;
-  }
-
-  /** The same of a key that is not in. */
-  hashOfStranger(key: Key): number {
-    if (this.#map !== undefined) return identityOf(key) | 0;
-    return this.#missedKey === key ? this.#missedHash : hashOf(key);
-  }
-
   /** The keys that are in, by slot. */
   *keys(): Generator<Key, undefined> {
     for (const [, key] of this.#entries()) yield key;

@@ -5,7 +5,6 @@ import { Command } from 'commander';
 
 import { benchCommand } from './bench.ts';
 import { buildTorchCommand } from './build-torch.ts';
-import { cacheCommands } from './cache.ts';
 import { EXIT, reportError } from './common.ts';
 import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
@@ -33,7 +32,6 @@ const commands = [
   simulateCommand(),
   benchCommand(),
   demoCommand(),
-  ...cacheCommands(),
   buildTorchCommand(),
 ];
 for (const command of commands) program.addCommand(command);

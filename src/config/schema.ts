@@ -3,7 +3,6 @@ import { z } from 'zod';
 import { InferkvError } from '../base/errors.ts';
 import { modelSettingsSchema, type ModelSettings } from '../models/model-settings.ts';
 import { partitionTiersSchema, tiersSchema, type PartitionTiers, type TierSettings } from './tiers.ts';
-import { whatIfSchema, type WhatIfSettings } from './what-if.ts';
 import { serverSchema, type ServerOptions } from './server-settings.ts';
 
 const bytes = z.union([z.number().positive(), z.string().min(1)]);
@@ -33,7 +32,6 @@ const cacheFields = {
     })
     .optional(),
   tiers: tiersSchema.optional(),
-  whatIf: whatIfSchema.optional(),
   maxStaleMs: milliseconds.optional(),
   singleFlight: z.enum(['auto', 'off']).optional(),
   recheckMs: milliseconds.optional(),
@@ -86,8 +84,6 @@ export interface CheckedOptions {
     | undefined;
   /** What lies below memory, by name; nothing if left out. */
   readonly tiers?: Readonly<Record<string, TierSettings>> | undefined;
-  /** Partitions that are followed by caches of other sizes and policies; none if left out. */
-  readonly whatIf?: WhatIfSettings | undefined;
   readonly maxStaleMs?: number | undefined;
   readonly singleFlight?: 'auto' | 'off' | undefined;
   readonly recheckMs?: number | undefined;

@@ -17,7 +17,6 @@ import { bytesOfSetting } from '../config/sizes.ts';
 import { PrometheusMetrics, type PartitionNumbers } from '../telemetry/prometheus.ts';
 import { Admission } from './admission.ts';
 import { ApiKeys, type Principal, type Role } from './api-keys.ts';
-import { cacheRoutes, type AdministeredCache } from './cache-routes.ts';
 import { BodyReader, type RequestBody } from './body.ts';
 import { Exchange } from './exchange.ts';
 import { failureOf } from './failures.ts';
@@ -42,7 +41,7 @@ declare module 'fastify' {
 }
 
 /** What a server serves: an inference cache. */
-export interface ServedCache extends InferenceHost, AdministeredCache {
+export interface ServedCache extends InferenceHost {
   stats(): Readonly<Record<string, PartitionNumbers>>;
 }
 
@@ -114,7 +113,7 @@ class HttpServer implements InferenceServer {
       requestsUnderWay: () => this.#admission.underWay,
       bufferedBytes: () => this.#bodies.bufferedBytes,
     });
-    this.#setUp(new ServedModels(cache), cache);
+    this.#setUp(new ServedModels(cache));
   }
 
   async listen(): Promise<string> {
@@ -167,7 +166,7 @@ class HttpServer implements InferenceServer {
     );
   }
 
-  #setUp(models: ServedModels, cache: ServedCache): void {
+  #setUp(models: ServedModels): void {
     const app = this.#app;
     const { deadlineMs, responseTimeoutMs, maxConnections } = this.#settings;
     app.server.maxConnections = maxConnections;
@@ -187,7 +186,6 @@ class HttpServer implements InferenceServer {
     metadataRoutes(app, { models, version: VERSION, isReady });
     inferRoutes(app, { models, codec: this.#codec, deadlineMs, responseTimeoutMs });
     repositoryRoutes(app, models);
-    cacheRoutes(app, cache);
     app.get('/metrics', { config: { role: 'admin' } }, async (_request, reply) =>
       reply.type(this.#metrics.contentType).send(await this.#metrics.text()),
     );

@@ -21,11 +21,6 @@ export class HotKeys {
   #length = 0;
   #noted = 0;
 
-  /** A copy of the places: the hashes of hot keys, 0 where there is none. */
-  get hashes(): Int32Array<ArrayBuffer> {
-    return Int32Array.from(this.#hashes);
-  }
-
   /** Keys that are hot now. */
   get length(): number {
     return this.#length;

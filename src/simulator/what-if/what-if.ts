@@ -1,11 +1,10 @@
 import { InferkvError } from '../../base/errors.ts';
+import { createRandom } from '../../base/random.ts';
 import type { UseListener } from '../../telemetry/use-listener.ts';
 import { RequestBatch } from '../request-batch.ts';
 import { HotKeys } from './hot-keys.ts';
-import { KeySample, type FedCaches } from './key-sample.ts';
+import { keyedHash, KeySample, type FedCaches } from './key-sample.ts';
 import { ShadowCache, type ShadowTotals } from './shadow-cache.ts';
-import { CHAINED, ENDS_REQUEST, NOTED, type UseColumns } from './use-batch.ts';
-import { NOTED_EVERY, UseFilter, type Picks } from './use-filter.ts';
 
 /** References of the sample that the shadows take at one time. */
 const BATCH = 1024;
@@ -14,7 +13,9 @@ const LEAST_TRACKED_KEYS = 100;
 const MOST_SHADOWS = 64;
 /** Entries that the smallest shadow holds at least, if it is full. */
 const FEWEST_ENTRIES = 128;
-/** References between two looks at the hot keys; a multiple of `NOTED_EVERY`. */
+/** One of so many references is noted as a candidate for a hot key. */
+const NOTED = 32;
+/** References between two looks at the hot keys; a multiple of `NOTED`. */
 const PERIOD = 1 << 14;
 /** Periods after which what was not used any more is no longer tracked: a million references. */
 const PERIODS_A_WINDOW = 64;
@@ -49,7 +50,13 @@ export interface WhatIfEstimate {
 }
 
 /**
- * Caches of other sizes and policies in miniature, which see a sample of the keys of running traffic: what `UseFilter` picked.
+ * Caches of other sizes and policies in miniature, which see a sample of the keys of running traffic.
+ *
+ * ```
+ *   use -> keyed hash -> below the limit?   batch of 1,024 -> every shadow (share of the keys = share of the budget)
+ *                     -> hot?               a hit, counted apart
+ *                     -> otherwise          counted
+ * ```
  *
  * While there are few keys all are in the sample, and the figures are exact; then the limit falls. Every use counts for as many
  * as the sample stands for at that moment. Of a chain the blocks in the sample are a chain again, which ends where the first of
@@ -58,12 +65,16 @@ export interface WhatIfEstimate {
  * Memory: per shadow at most 6 times the wanted keys (1.5 in most cases), about 60 bytes an entry and what the policy takes, and 50
  * KiB for the sample.
  */
-export class WhatIfCaches {
+export class WhatIf implements UseListener {
   readonly #sample: KeySample;
   readonly #shadows: readonly ShadowCache[];
   readonly #hot = new HotKeys();
   readonly #batch = new RequestBatch();
+  /** What every use needs is at hand here: the sample's limit, halved to fit 31 bits, and its seed. */
   #limit: number;
+  readonly #before: number;
+  readonly #within: number;
+  #untilNoted = NOTED;
   #counts: Counts = noCounts();
   /** Whether every key was in the sample ever since counting began. */
   #isWhole = true;
@@ -82,39 +93,38 @@ export class WhatIfCaches {
     );
     this.#sample = new KeySample(minTrackedKeys, FEWEST_ENTRIES);
     this.#limit = this.#sample.limit / 2;
+    const random = createRandom(seed);
+    this.#before = random.below(2 ** 32) | 0;
+    this.#within = random.below(2 ** 32) | 1;
   }
 
-  /** What is to be picked from now on. */
-  get picks(): Picks {
-    return { limit: this.#limit, hot: this.#hot.hashes };
+  /** All that most uses cost: a countdown, a hash and a comparison. */
+  wants(identity: number): boolean {
+    if (--this.#untilNoted === 0) return true;
+    return keyedHash(identity, this.#before, this.#within) >>> 1 < this.#limit;
   }
 
-  /** Takes in what was picked. */
-  take({ hashes, sizes, costs, flags, length }: UseColumns): void {
+  used(_key: string, identity: number, sizeBytes: number, costMs: number): void {
+    const hash = keyedHash(identity, this.#before, this.#within);
+    if (this.#untilNoted === 0 && this.#note(hash, sizeBytes, costMs)) this.#maintain();
+    if (hash >>> 1 >= this.#limit || this.#isHot(hash, sizeBytes, costMs)) return;
+    this.#batch.add(hash >>> 0, sizeBytes, costMs);
+    this.#endRequest();
+  }
+
+  usedChain(_keys: readonly string[], identities: ArrayLike<number>, sizeBytes: number, costMs: number): void {
     let isSampled = false;
     let isDue = false;
-    for (let at = 0; at < length; at++) {
-      const hash = hashes[at] as number;
-      const sizeBytes = sizes[at] as number;
-      const costMs = costs[at] as number;
-      const flag = flags[at] as number;
-      const isChained = (flag & CHAINED) !== 0;
-      this.#isChained ||= isChained;
-      if ((flag & NOTED) !== 0 && this.#note(hash, sizeBytes, costMs)) isDue = true;
-      // It may have been picked by an earlier limit.
-      const isInSample = hash >>> 1 < this.#limit;
-      // Of single entries the hot ones are only left out of the sample; those of chains are counted one by one.
-      const isHot = (isInSample || isChained) && this.#isHot(hash, sizeBytes, costMs);
-      if (isInSample && !isHot) {
-        this.#batch.add(hash >>> 0, sizeBytes, costMs);
-        isSampled = true;
-      }
-      if ((flag & ENDS_REQUEST) === 0) continue;
-      if (isSampled) this.#endRequest();
-      if (isDue) this.#maintain();
-      isSampled = false;
-      isDue = false;
+    this.#isChained ||= identities.length > 1;
+    for (let at = 0; at < identities.length; at++) {
+      const hash = keyedHash(identities[at] ?? 0, this.#before, this.#within);
+      if (--this.#untilNoted === 0 && this.#note(hash, sizeBytes, costMs)) isDue = true;
+      if (this.#isHot(hash, sizeBytes, costMs) || hash >>> 1 >= this.#limit) continue;
+      this.#batch.add(hash >>> 0, sizeBytes, costMs);
+      isSampled = true;
     }
+    if (isSampled) this.#endRequest();
+    if (isDue) this.#maintain();
   }
 
   /** What each cache would have given since the beginning, or since `reset`: budgets within policies, as they were given. */
@@ -139,6 +149,7 @@ export class WhatIfCaches {
     for (const shadow of this.#shadows) shadow.reset();
     this.#counts = noCounts();
     if (this.#beforeWarmUp !== undefined) this.#beforeWarmUp = noCounts();
+    this.#untilNoted = NOTED;
     this.#isWhole = this.#sample.rate === 1;
   }
 
@@ -155,11 +166,12 @@ export class WhatIfCaches {
   /** Lets one use stand for all of its turn; `true` if a period is over, and `maintain` due before the next request. */
   #note(hash: number, sizeBytes: number, costMs: number): boolean {
     const counts = this.#counts;
-    counts.uses += NOTED_EVERY;
-    counts.bytes += NOTED_EVERY * sizeBytes;
-    counts.costMs += NOTED_EVERY * costMs;
+    this.#untilNoted = NOTED;
+    counts.uses += NOTED;
+    counts.bytes += NOTED * sizeBytes;
+    counts.costMs += NOTED * costMs;
     this.#hot.note(hash);
-    return this.#hot.noted >= PERIOD / NOTED_EVERY;
+    return this.#hot.noted >= PERIOD / NOTED;
   }
 
   #endRequest(): void {
@@ -227,7 +239,7 @@ export class WhatIfCaches {
   }
 }
 
-/** What was counted of all uses, from one of `NOTED_EVERY` each, and use by use of the hot keys of chains. */
+/** What was counted of all uses, from one of `NOTED` each, and use by use of the hot keys of chains. */
 interface Counts {
   uses: number;
   bytes: number;
@@ -273,47 +285,6 @@ function assertOptions(budgets: readonly number[], policies: readonly string[], 
   ].filter((fault) => fault !== false);
   if (faults.length === 0) return;
   throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `The what-if is not valid: ${faults.join('; ')}.`);
-}
-
-/** The what-if in one thread: uses are picked and replayed in the same. `LiveWhatIf` has a thread of its own for the replays. */
-export class WhatIf implements UseListener {
-  readonly #caches: WhatIfCaches;
-  readonly #filter: UseFilter;
-
-  /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, `ERR_INFERKV_POLICY_UNKNOWN` */
-  constructor(options: WhatIfOptions) {
-    this.#caches = new WhatIfCaches(options);
-    this.#filter = new UseFilter(options.seed, (batch) => {
-      this.#caches.take(batch.view());
-      batch.clear();
-      this.#filter.follow(this.#caches.picks);
-    });
-  }
-
-  wants(identity: number): boolean {
-    return this.#filter.wants(identity);
-  }
-
-  used(key: string, identity: number, sizeBytes: number, costMs: number): void {
-    this.#filter.used(key, identity, sizeBytes, costMs);
-  }
-
-  usedChain(keys: readonly string[], identities: ArrayLike<number>, sizeBytes: number, costMs: number): void {
-    this.#filter.usedChain(keys, identities, sizeBytes, costMs);
-  }
-
-  /** What each cache would have given since the beginning, or since `reset`: budgets within policies, as they were given. */
-  estimates(): readonly WhatIfEstimate[] {
-    this.#filter.flush();
-    return this.#caches.estimates();
-  }
-
-  /** Begins to count anew; the shadows keep what lies in them, so nothing has to warm up. */
-  reset(): void {
-    this.#filter.flush();
-    this.#filter.reset();
-    this.#caches.reset();
-  }
 }
 
 /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, `ERR_INFERKV_POLICY_UNKNOWN` */
