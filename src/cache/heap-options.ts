@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { AdmissionFactory } from '../policies/admission.ts';
 import type { PolicyFactory } from '../policies/policy.ts';
-import type { UseListener } from '../telemetry/use-listener.ts';
+import type { UseListener, UseSampler } from '../telemetry/use-listener.ts';
 import type { TenantLimits } from './tenants.ts';
 
 /** What a heap partition is made of. */
@@ -23,6 +23,8 @@ export interface HeapPartitionOptions<V> extends TenantLimits {
    * call the partition: its own entry is gone by then. What leaves by such a call is freed after it.
    */
   readonly free?: (value: V) => void | Promise<void>;
-  /** Is told of every use. */
+  /** Is told of every use, one by one. */
   readonly listener?: UseListener | undefined;
+  /** Is told of uses in batches, of hits when the policy is. */
+  readonly sampler?: UseSampler | undefined;
 }
