@@ -29,7 +29,17 @@ const MAY_IMPORT = {
     'server',
     'simulator',
   ],
-  'compose-partitions.ts': ['base', 'telemetry', 'config', 'compose-what-if.ts', 'policies', 'simulator', 'cache', 'models', 'inference'],
+  'compose-partitions.ts': [
+    'base',
+    'telemetry',
+    'config',
+    'compose-what-if.ts',
+    'policies',
+    'simulator',
+    'cache',
+    'models',
+    'inference',
+  ],
   'compose-what-if.ts': ['base', 'config', 'simulator'],
   'compose.ts': [
     'base',

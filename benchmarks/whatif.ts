@@ -135,7 +135,12 @@ async function throughput(quick: boolean): Promise<Figures> {
   await using two = createWhatIf({ budgets: [2 * budgetBytes], policies: ['lru', 's3-fifo'], seed: 1 });
   const budgets = [budgetBytes, 2 * budgetBytes];
   await using four = createWhatIf({ budgets, policies: ['lru', 's3-fifo'], seed: 1 });
-  await using inline = createWhatIf({ budgets: [2 * budgetBytes], policies: ['lru', 's3-fifo'], seed: 1, replay: 'inline' });
+  await using inline = createWhatIf({
+    budgets: [2 * budgetBytes],
+    policies: ['lru', 's3-fifo'],
+    seed: 1,
+    replay: 'inline',
+  });
   const contestants = [undefined, two, four, inline].map((whatIf) => partitionOf(budgetBytes, whatIf));
   const rounds = quick ? 5 : 41;
   const times: number[][] = contestants.map(() => []);
@@ -182,7 +187,12 @@ function use(partition: HeapPartition<object>, work: Work, from: number, to: num
   for (let at = from; at < to; at += PIECE) useSome(partition, work, at, at + PIECE);
 }
 
-function useSome(partition: HeapPartition<object>, { keys, sizeBytes, requests }: Work, from: number, to: number): void {
+function useSome(
+  partition: HeapPartition<object>,
+  { keys, sizeBytes, requests }: Work,
+  from: number,
+  to: number,
+): void {
   for (let i = from; i < to; i++) {
     const at = requests[i] as number;
     const key = keys[at] as string;

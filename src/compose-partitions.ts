@@ -162,7 +162,8 @@ function resultsOf(
   return new SharedPartition<Tensors>({
     ...shared,
     listener: listenersTogether([listener, sampler]),
-    codec: tensorCodec, ...(debug && { fillByte: POISON }),
+    codec: tensorCodec,
+    ...(debug && { fillByte: POISON }),
   });
 }
 

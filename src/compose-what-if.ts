@@ -27,7 +27,10 @@ const SEEDS = 2 ** 31;
 
 /** The what-ifs of a cache; none unless the configuration asks for them. */
 export class WhatIfs {
-  readonly #byPartition = new Map<ListenedPartition, { readonly whatIf: WhatIf; readonly settings: PartitionSettings }>();
+  readonly #byPartition = new Map<
+    ListenedPartition,
+    { readonly whatIf: WhatIf; readonly settings: PartitionSettings }
+  >();
 
   /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID`, `ERR_INFERKV_POLICY_UNKNOWN` */
   constructor(asked: WhatIfSettings | undefined, partitions: Readonly<Record<ListenedPartition, PartitionSettings>>) {
@@ -61,13 +64,21 @@ export class WhatIfs {
       );
     }
     return Promise.all(
-      [...this.#byPartition].map(async ([partition, { whatIf, settings: { policy, budgetBytes } }]) => ({
-        partition,
-        policy,
-        budgetBytes,
-        estimates: await whatIf.estimates(),
-        dropped: whatIf.dropped,
-      })),
+      [...this.#byPartition].map(
+        async ([
+          partition,
+          {
+            whatIf,
+            settings: { policy, budgetBytes },
+          },
+        ]) => ({
+          partition,
+          policy,
+          budgetBytes,
+          estimates: await whatIf.estimates(),
+          dropped: whatIf.dropped,
+        }),
+      ),
     );
   }
 
@@ -78,7 +89,8 @@ export class WhatIfs {
 
 /** Shares above the whole are what this is for, so they are not taken as those of a budget are. */
 function sizeOf(size: number | string, ofBytes: number): number {
-  const share = typeof size === 'string' ? /^(?<percent>\d+(\.\d+)?)%$/.exec(size.trim())?.groups?.['percent'] : undefined;
+  const share =
+    typeof size === 'string' ? /^(?<percent>\d+(\.\d+)?)%$/.exec(size.trim())?.groups?.['percent'] : undefined;
   if (share !== undefined && Number(share) > 0) return Math.max(1, Math.floor((Number(share) / 100) * ofBytes));
   return bytesOfSetting('whatIf.sizes', size, ofBytes);
 }

@@ -46,7 +46,10 @@ export async function ask<T>(path: string, flags: AskFlags): Promise<T> {
     text = await answer.text();
   } catch (error) {
     const { cause = error } = error as { cause?: unknown };
-    throw unreachable(`There is no answer from ${url.origin}: ${messageOf(cause)}. Is "inferkv serve" running there?`, error);
+    throw unreachable(
+      `There is no answer from ${url.origin}: ${messageOf(cause)}. Is "inferkv serve" running there?`,
+      error,
+    );
   }
   let body: unknown;
   try {
@@ -63,7 +66,10 @@ function urlOf(address: string, path: string): URL {
   if (base?.protocol === 'http:' || base?.protocol === 'https:') {
     return new URL(`${base.origin}${base.pathname.replace(/\/+$/, '')}${path}`);
   }
-  throw new InferkvError('ERR_INFERKV_CONFIG_INVALID', `--url: "${address}" is no address; write it as ${DEFAULT_URL}.`);
+  throw new InferkvError(
+    'ERR_INFERKV_CONFIG_INVALID',
+    `--url: "${address}" is no address; write it as ${DEFAULT_URL}.`,
+  );
 }
 
 function refusalOf(status: number, body: unknown, url: URL): InferkvError {

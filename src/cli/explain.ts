@@ -8,7 +8,7 @@ import { print, printJson, table } from './common.ts';
 export function explainCommand(): Command {
   return withAskFlags(new Command('explain'))
     .description('asks a running server what it knows of a key: where its entry is, or why it is not there')
-    .argument('<key>', 'the key, as the header inferkv-key of an answer or the report of a run has it')
+    .argument('<key>', 'the key, as the header cache-status of an answer has it')
     .action(async (key: string, flags: AskFlags) => {
       const explanation = await ask<Readonly<Record<string, unknown>>>(
         `/v1/cache/explain/${encodeURIComponent(key)}`,

@@ -39,8 +39,8 @@ async function stats({ partition, limit, ...flags }: StatsFlags): Promise<void> 
   print(table([head, ...Object.values(answer.partitions).map(rowOf)]));
   const { tenants = [], tags = [] } = answer;
   const rows = [
-    ...tenants.map(({ tenant, ...each }) => ['tenant', tenant, ...countsOf(each)]),
-    ...tags.map(({ tag, ...each }) => ['tag', tag, ...countsOf(each)]),
+    ...tenants.map((each) => rowOfPart('tenant', each.tenant, each)),
+    ...tags.map((each) => rowOfPart('tag', each.tag, each)),
   ];
   if (rows.length > 0) print(`\n${table([['of', 'name', 'entries', 'in use', 'hits', 'saved'], ...rows])}`);
 }
@@ -53,8 +53,12 @@ function rowOf(each: PartitionStats): readonly string[] {
   return [name, String(entries), ...bytes, hitRate, secondsOf(savedMs), String(evictions), String(refusals)];
 }
 
-function countsOf(each: Pick<TagStats, 'entries' | 'usedBytes' | 'hits' | 'savedMs'>): readonly string[] {
-  return [String(each.entries), formatBytes(each.usedBytes), String(each.hits), secondsOf(each.savedMs)];
+function rowOfPart(
+  of: string,
+  name: string,
+  { entries, usedBytes, hits, savedMs }: Omit<TagStats, 'tag'>,
+): readonly string[] {
+  return [of, name, String(entries), formatBytes(usedBytes), String(hits), secondsOf(savedMs)];
 }
 
 function secondsOf(ms: number): string {

@@ -35,7 +35,10 @@ const cacheFields = {
   debug: z.boolean().optional(),
   whatIf: z
     .strictObject({
-      partitions: z.array(z.enum(['models', 'results'])).nonempty().optional(),
+      partitions: z
+        .array(z.enum(['models', 'results']))
+        .nonempty()
+        .optional(),
       sizes: z.array(bytes).nonempty().optional(),
       policies: z.array(z.string().min(1)).nonempty().optional(),
       minTrackedKeys: z.number().int().optional(),

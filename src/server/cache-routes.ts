@@ -12,7 +12,11 @@ export interface AdministeredCache {
   breakdown(partition: PartitionName, limit?: number): object;
   explain(key: string): object;
   invalidate(
-    what: { readonly key: string } | { readonly tag: string } | { readonly model: string } | { readonly tenant: string },
+    what:
+      | { readonly key: string }
+      | { readonly tag: string }
+      | { readonly model: string }
+      | { readonly tenant: string },
   ): number;
   whatIf(): Promise<readonly object[]>;
 }

@@ -56,9 +56,9 @@ export class Estimator {
     this.#follow();
   }
 
-  /** Takes what is in the ring. */
-  drain(): void {
-    this.#ring.drain(this.#read);
+  /** Takes what is in the ring; gives the number of records. */
+  drain(): number {
+    return this.#ring.drain(this.#read);
   }
 
   /** What each cache would have given since the beginning, or since `reset`: budgets within policies, as they were given. */

@@ -21,12 +21,16 @@ const WAKE = 2;
 const COMMANDS = 3;
 /** The highest mark in the sample; -1 where nothing is. */
 const LAST = 4;
+/** 1 while the reader sleeps until it is woken, and does not look by itself. */
+const ASLEEP = 5;
 const WORDS = 8;
 
-/** Records between two calls to wake the reader. */
-const PIECE = 1024;
+/** Records that become visible at one time, as a store that others see costs as much as several that they need not. */
+const PIECE = 256;
 const RECORDS = 1 << 14;
 const FIELDS = 3;
+/** How long a reader that had something to do waits before it looks again; to wake it would cost the writer more. */
+const NAP_MS = 5;
 const MOST_MARK = 2 ** 31 - 1;
 /** Low bits of an id, beside the 32 of its hash. */
 const LOW_BITS = 21;
@@ -45,8 +49,8 @@ export type RecordReader = (id: number, sizeBytes: number, costMs: number, flags
  *   fields   | id size cost | id size cost | ...                   flags | of each record
  * ```
  *
- * What does not fit is dropped, as the thread that serves waits for nobody, and counted. Whole requests become visible at
- * once. Takes 410 KB.
+ * What does not fit is dropped, as the thread that serves waits for nobody, and counted. Whole requests become visible, 256
+ * records at one time. Takes 410 KB.
  */
 export class ReferenceRing {
   readonly memory: SharedArrayBuffer;
@@ -55,10 +59,10 @@ export class ReferenceRing {
   readonly #words: Int32Array;
   readonly #fields: Float64Array;
   readonly #flags: Uint8Array;
-  /** The writer's own: the next record, what is visible, when it last woke the reader, and the reader's place as last seen. */
+  /** The writer's own: the next record, where the request that is being written begins, what is visible, and the reader's place as last seen. */
   #next = 0;
+  #begun = 0;
   #visible = 0;
-  #woken = 0;
   #tail = 0;
   #dropped = 0;
 
@@ -69,7 +73,9 @@ export class ReferenceRing {
     this.hot = new Int32Array(this.memory, 4 * WORDS, HOT_PLACES);
     this.#fields = new Float64Array(this.memory, 4 * (WORDS + HOT_PLACES), FIELDS * RECORDS);
     this.#flags = new Uint8Array(this.memory, 4 * (WORDS + HOT_PLACES) + 8 * FIELDS * RECORDS, RECORDS);
-    if (memory === undefined) this.#words[LAST] = MOST_MARK;
+    if (memory !== undefined) return;
+    this.#words[LAST] = MOST_MARK;
+    this.#words[ASLEEP] = 1;
   }
 
   /** The highest mark that is in the sample. */
@@ -86,12 +92,7 @@ export class ReferenceRing {
     return this.#dropped;
   }
 
-  /** Records that are visible and not read yet. */
-  get pending(): number {
-    return (this.#visible - Atomics.load(this.#words, TAIL)) | 0;
-  }
-
-  /** Puts a record behind those that are there; visible after `publish`. `false` where there is no room. */
+  /** Puts a record behind those that are there; visible some time after `end`. `false` where there is no room. */
   add(hash: number, low: number, sizeBytes: number, costMs: number, flags: number): boolean {
     if (((this.#next - this.#tail) | 0) >= RECORDS) {
       this.#tail = Atomics.load(this.#words, TAIL);
@@ -109,27 +110,27 @@ export class ReferenceRing {
     return true;
   }
 
-  /** Ends the request whose records were just added. */
-  end(): void {
-    if (this.#next === this.#visible) return;
+  /** Ends the request whose records were just added; `true` if it is time to call the reader. */
+  end(): boolean {
+    if (this.#next === this.#begun) return false;
     const at = (this.#next - 1) & (RECORDS - 1);
     this.#flags[at] = (this.#flags[at] as number) | ENDS;
+    this.#begun = this.#next;
+    if (((this.#next - this.#visible) | 0) < PIECE) return false;
+    this.publish();
+    return Atomics.load(this.#words, ASLEEP) === 1;
   }
 
-  /** Takes back what was added since the last `publish`: a request is there as a whole or not at all. */
+  /** Takes back what was added since the last `end`: a request is there as a whole or not at all. */
   takeBack(): void {
-    this.#dropped += (this.#next - this.#visible) | 0;
-    this.#next = this.#visible;
+    this.#dropped += (this.#next - this.#begun) | 0;
+    this.#next = this.#begun;
   }
 
-  /** Makes what was added visible; `true` if it is time that somebody reads. */
-  publish(): boolean {
-    if (this.#next === this.#visible) return false;
-    this.#visible = this.#next;
+  /** Makes all that was added visible. */
+  publish(): void {
+    this.#visible = this.#begun;
     Atomics.store(this.#words, HEAD, this.#visible);
-    if (((this.#visible - this.#woken) | 0) < PIECE) return false;
-    this.#woken = this.#visible;
-    return true;
   }
 
   /** Has the reader look, and do something besides. */
@@ -139,10 +140,11 @@ export class ReferenceRing {
     Atomics.notify(this.#words, WAKE);
   }
 
-  /** The reader's: hands on what is visible. */
-  drain(read: RecordReader): void {
+  /** The reader's: hands on what is visible; gives how many records that were. */
+  drain(read: RecordReader): number {
     const head = Atomics.load(this.#words, HEAD);
-    for (let next = this.#words[TAIL] as number; next !== head; next = (next + 1) | 0) {
+    const first = this.#words[TAIL] as number;
+    for (let next = first; next !== head; next = (next + 1) | 0) {
       const at = next & (RECORDS - 1);
       const from = FIELDS * at;
       read(
@@ -155,6 +157,7 @@ export class ReferenceRing {
       if ((next & (PIECE - 1)) === 0) Atomics.store(this.#words, TAIL, next);
     }
     Atomics.store(this.#words, TAIL, head);
+    return (head - first) | 0;
   }
 
   /** The reader's: what it was told to do since it last asked. */
@@ -167,8 +170,15 @@ export class ReferenceRing {
     return Atomics.load(this.#words, WAKE);
   }
 
-  /** The reader's: sleeps until it is woken once more than that. */
-  sleep(wakings: number): void {
-    Atomics.wait(this.#words, WAKE, wakings);
+  /** The reader's: sleeps until it is woken once more than that, or for a moment if it was `busy`. */
+  sleep(wakings: number, busy: boolean): void {
+    if (busy) {
+      Atomics.wait(this.#words, WAKE, wakings, NAP_MS);
+      return;
+    }
+    Atomics.store(this.#words, ASLEEP, 1);
+    // What came between the last look and this is seen now, or its writer sees that the reader is asleep.
+    if (Atomics.load(this.#words, HEAD) === this.#words[TAIL]) Atomics.wait(this.#words, WAKE, wakings);
+    Atomics.store(this.#words, ASLEEP, 0);
   }
 }

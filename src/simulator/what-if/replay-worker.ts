@@ -13,8 +13,8 @@ for (let commands = 0; (commands & CLOSED) === 0;) {
   // Taken before the look, so that nobody who calls meanwhile is slept through.
   const wakings = ring.wakings();
   commands = ring.commands();
-  estimator.drain();
+  const records = estimator.drain();
   if ((commands & RESET) !== 0) estimator.reset();
   if ((commands & ASKED) !== 0) parentPort?.postMessage(estimator.estimates());
-  if (commands === 0) ring.sleep(wakings);
+  if (commands === 0) ring.sleep(wakings, records > 0);
 }

@@ -75,7 +75,7 @@ export class WhatIf implements UseListener, UseSampler, AsyncDisposable {
       this.#ring.add(keyed, 0, sizeBytes, costMs, IS_NOTED | ENDS);
     }
     if (keyed >>> 1 <= this.#ring.last) this.#ring.add(keyed, fingerprint, sizeBytes, costMs, ENDS);
-    this.#publish();
+    this.#end();
   }
 
   usedChain(_keys: readonly string[], identities: ArrayLike<number>, sizeBytes: number, costMs: number): void {
@@ -95,8 +95,7 @@ export class WhatIf implements UseListener, UseSampler, AsyncDisposable {
         fits = ring.add(hash, 0, sizeBytes, costMs, flags);
     }
     if (!fits) ring.takeBack();
-    ring.end();
-    this.#publish();
+    else this.#end();
   }
 
   hits(slots: Int32Array, count: number, marks: Int32Array, entries: UsedEntries): void {
@@ -108,7 +107,7 @@ export class WhatIf implements UseListener, UseSampler, AsyncDisposable {
     let due = this.#untilNoted - 1;
     for (; due < count; due += NOTED) this.#take(slots[due] as number, entries, IS_NOTED | ENDS);
     this.#untilNoted = due - count + 1;
-    this.#publish();
+    this.#end();
   }
 
   /**
@@ -117,11 +116,13 @@ export class WhatIf implements UseListener, UseSampler, AsyncDisposable {
    * @throws InferkvError `ERR_INFERKV_WORKER_LOST`, `ERR_INFERKV_CLOSED`
    */
   async estimates(): Promise<readonly WhatIfEstimate[]> {
+    this.#ring.publish();
     return this.#replay.estimates();
   }
 
   /** Begins to count anew; the shadows keep what lies in them, so nothing has to warm up. */
   reset(): void {
+    this.#ring.publish();
     this.#replay.reset();
   }
 
@@ -136,7 +137,8 @@ export class WhatIf implements UseListener, UseSampler, AsyncDisposable {
 
   #take(slot: number, entries: UsedEntries, flags: number): void {
     const hash = this.#hashOf(entries.hashOf(slot));
-    const fingerprint = entries.fingerprintOf(slot);
+    // Of one that is noted nobody asks which of the same hash it is.
+    const fingerprint = flags === ENDS ? entries.fingerprintOf(slot) : 0;
     this.#ring.add(hash, fingerprint, entries.chargedBytes(slot), entries.costMs(slot), flags);
   }
 
@@ -144,8 +146,8 @@ export class WhatIf implements UseListener, UseSampler, AsyncDisposable {
     return keyedHash(hash, this.#before, this.#within);
   }
 
-  #publish(): void {
-    if (this.#ring.publish()) this.#replay.drain();
+  #end(): void {
+    if (this.#ring.end()) this.#replay.drain();
   }
 }
 
