@@ -19,7 +19,8 @@ import type { MemoryPartition } from './cache/tiered-partition.ts';
 import type { CheckedOptions } from './config/schema.ts';
 import { nameTag, tenantTag } from './inference/result-cache.ts';
 import { closeResident, type Resident } from './models/residency.ts';
-import type { UseListener } from './telemetry/use-listener.ts';
+import { WhatIfs, type ListenedPartition, type WhatIfReport } from './compose-what-if.ts';
+import { isSampler, listenersTogether, type UseListener, type UseSampler } from './telemetry/use-listener.ts';
 import { createAdmission, createPolicy, type AdmissionName, type PolicyName } from './policies/registry.ts';
 
 /** Settings of one partition. Its budget is hard, and no other partition's entries ever make room for its own. */
@@ -63,7 +64,7 @@ type AnyPartition = Pick<
 >;
 
 /** Says who is told of every use of a partition. */
-type Listen = (partition: 'models' | 'results') => UseListener | undefined;
+type Listen = (partition: ListenedPartition) => UseListener | undefined;
 
 const POISON = 0xdb;
 
@@ -74,20 +75,26 @@ export class Partitions {
   readonly tiers: Tiers;
   #shared: SharedPartition<Tensors> | undefined;
   readonly #byName: Readonly<Record<PartitionName, AnyPartition>>;
+  readonly #whatIfs: WhatIfs;
 
   constructor(options: CheckedOptions, clock: Clock, listen?: Listen) {
     const settings = partitionSettings(options);
     const seed = options.seed ?? 1;
     const heap = (name: PartitionName): HeapPartition<unknown> =>
       new HeapPartition(partitionOptions(settings[name], clock, seed));
+    this.#whatIfs = new WhatIfs(options.whatIf, settings);
+    const told = (name: ListenedPartition): Listeners => listenersOf(listen?.(name), this.#whatIfs.of(name));
     this.models = new HeapPartition<Resident>({
       ...partitionOptions(settings.models, clock, seed),
       free: closeResident,
-      listener: listen?.('models'),
+      ...told('models'),
     });
-    const listener = listen?.('results');
     const memory = (watcher?: EntryWatcher): MemoryPartition<Tensors> => {
-      const made = resultsOf(options, { ...partitionOptions(settings.results, clock, seed), listener, watcher });
+      const made = resultsOf(options, {
+        ...partitionOptions(settings.results, clock, seed),
+        ...told('results'),
+        watcher,
+      });
       if (made instanceof SharedPartition) this.#shared = made;
       return made;
     };
@@ -139,6 +146,11 @@ export class Partitions {
     return derived.reduce((sum, name) => sum + take(this.#byName[name]), 0);
   }
 
+  /** @throws InferkvError `ERR_INFERKV_WHAT_IF_OFF`, `ERR_INFERKV_WORKER_LOST` */
+  whatIf(): Promise<readonly WhatIfReport[]> {
+    return this.#whatIfs.reports();
+  }
+
   /** @throws InferkvError `ERR_INFERKV_CONFIG_INVALID` unless results lie in shared memory */
   handle(): SharedPartitionHandle {
     if (this.#shared !== undefined) return this.#shared.handle();
@@ -152,6 +164,7 @@ export class Partitions {
   async close(): Promise<void> {
     for (const name of PARTITION_NAMES) if (name !== 'models') await this.#byName[name].close();
     await this.tiers.close();
+    await this.#whatIfs.close();
   }
 
   #resultsUpon(
@@ -168,11 +181,28 @@ export class Partitions {
 
 function resultsOf(
   { partitions, debug = process.env['INFERKV_DEBUG'] === '1' }: CheckedOptions,
-  settings: Omit<HeapPartitionOptions<Tensors>, 'free'>,
+  settings: Omit<HeapPartitionOptions<Tensors>, 'free' | keyof Listeners> & Listeners,
 ): HeapPartition<Tensors> | SharedPartition<Tensors> {
   const options = { ...settings, ...(debug && { free: poison }) };
   if (partitions?.results?.storage !== 'shared') return new HeapPartition<Tensors>(options);
-  return new SharedPartition<Tensors>({ ...options, codec: tensorCodec, ...(debug && { fillByte: POISON }) });
+  const { listener, sampler, ...shared } = options;
+  return new SharedPartition<Tensors>({
+    ...shared,
+    listener: listenersTogether([listener, sampler]),
+    codec: tensorCodec,
+    ...(debug && { fillByte: POISON }),
+  });
+}
+
+interface Listeners {
+  readonly listener: UseListener | undefined;
+  readonly sampler: (UseListener & UseSampler) | undefined;
+}
+
+/** Who is told one by one, and who in batches. */
+function listenersOf(given: UseListener | undefined, whatIf: (UseListener & UseSampler) | undefined): Listeners {
+  if (whatIf === undefined && given !== undefined && isSampler(given)) return { listener: undefined, sampler: given };
+  return { listener: given, sampler: whatIf };
 }
 
 function partitionOptions(

@@ -12,7 +12,7 @@ import {
 } from './compose-partitions.ts';
 import type { TiersReport } from './compose-tiers.ts';
 import type { PartitionName } from './config/partitions.ts';
-import { checkOptions, type CheckedOptions } from './config/schema.ts';
+import { checkOptions, type CheckedOptions, type WhatIfSettings } from './config/schema.ts';
 import type { PartitionTiers, TierSettings } from './config/tiers.ts';
 import type { Engine, Session } from './engines/engine.ts';
 import { OnnxEngine } from './engines/onnx/engine.ts';
@@ -34,6 +34,7 @@ import type { ModelSettings } from './models/model-settings.ts';
 import { openRepository, type ModelListing, type Repository } from './models/repository.ts';
 import { Residency } from './models/residency.ts';
 import type { UseListener } from './telemetry/use-listener.ts';
+import type { ListenedPartition, WhatIfReport } from './compose-what-if.ts';
 
 /** What `createInferenceCache` takes. */
 export interface InferenceCacheOptions {
@@ -72,8 +73,10 @@ export interface InferenceCacheOptions {
   readonly debug?: boolean;
   /** Further engines, asked before the built-in ones. */
   readonly engines?: readonly Engine[];
-  /** Who is told of every use of a partition; nobody if left out. */
-  readonly listen?: (partition: 'models' | 'results') => UseListener | undefined;
+  /** Other budgets and policies to imagine while traffic runs, for `whatIf()`; nothing if left out. */
+  readonly whatIf?: WhatIfSettings;
+  /** Who is told of every use of a partition, besides the what-if; nobody if left out. */
+  readonly listen?: (partition: ListenedPartition) => UseListener | undefined;
   /** Where time comes from; for tests. */
   readonly clock?: Clock;
 }
@@ -122,6 +125,12 @@ export interface InferenceCache extends AsyncDisposable {
   breakdown(partition: PartitionName, limit?: number): Breakdown;
   /** What is known of a key: where its entry is, or why it is not here. `CacheReport.key` has the key of a result. */
   explain(key: string): CacheExplanation;
+  /**
+   * What other budgets and policies would give, by the uses since the cache was made (docs/what-if.md).
+   *
+   * @throws InferkvError `ERR_INFERKV_WHAT_IF_OFF` without the option `whatIf`, `ERR_INFERKV_WORKER_LOST`
+   */
+  whatIf(): Promise<readonly WhatIfReport[]>;
   /** Takes results and other derived entries out; gives their number. Loaded models stay: `CachedModel.unload` is for them. */
   invalidate(what: Invalidation): number;
   /** Lets runs under way end, then frees everything. */
@@ -242,6 +251,10 @@ class ComposedCache implements InferenceCache {
 
   explain(key: string): CacheExplanation {
     return this.#partitions.explain(key);
+  }
+
+  whatIf(): Promise<readonly WhatIfReport[]> {
+    return this.#partitions.whatIf();
   }
 
   invalidate(what: Invalidation): number {

@@ -6,7 +6,8 @@ export {
   type WrappedArtifact,
 } from './compose.ts';
 export type { Breakdown, CacheExplanation, Invalidation, PartitionOptions } from './compose-partitions.ts';
-export { defineConfig, type InferkvConfig } from './config/schema.ts';
+export type { WhatIfReport } from './compose-what-if.ts';
+export { defineConfig, type InferkvConfig, type WhatIfSettings } from './config/schema.ts';
 export type { ServerOptions } from './config/server-settings.ts';
 export { InferkvError, isInferkvError, type ErrorCode, type ErrorDetails } from './base/errors.ts';
 export {
@@ -37,7 +38,7 @@ export type {
 } from './engines/engine.ts';
 export { OnnxEngine } from './engines/onnx/engine.ts';
 export { TorchScriptEngine } from './engines/torchscript/engine.ts';
-export type { UseListener } from './telemetry/use-listener.ts';
+export { listenersTogether, type UsedEntries, type UseListener, type UseSampler } from './telemetry/use-listener.ts';
 export { createWhatIf, type WhatIf, type WhatIfEstimate, type WhatIfOptions } from './simulator/what-if/what-if.ts';
 export type {
   EntryFacts,

@@ -12,10 +12,11 @@ import type { PresentEntry } from './explanation.ts';
 import { FreeQueue } from './free-queue.ts';
 import type { HeapPartitionOptions } from './heap-options.ts';
 import type { UseListener } from '../telemetry/use-listener.ts';
+import { SampledUses } from './sampled-uses.ts';
 import type { Holding } from './holding.ts';
 import { identityOf, KeyIndex } from './key-index.ts';
 import type { EntryFacts, Key } from './partition.ts';
-import { PolicySeat } from './policy-seat.ts';
+import { PolicySeat, type OnTouched } from './policy-seat.ts';
 import { TableContext } from './table-context.ts';
 import { TagIndex } from './tag-index.ts';
 import { Tenants, type TenantAccount } from './tenants.ts';
@@ -50,6 +51,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
   readonly #isWatched: boolean;
   readonly #listener: UseListener | undefined;
   readonly #watchedUses: number;
+  readonly #sampled: SampledUses | undefined;
   isClosed = false;
   hits = 0;
   misses = 0;
@@ -71,18 +73,21 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     this.expiry = new Expiry(clock, this.time, this);
     this.budget = new ByteBudget(budgetBytes, this);
     this.freeing = new FreeQueue(options.free, this.budget);
-    this.seat = this.#seatOf(budgetBytes);
+    const { sampler } = options;
+    this.#sampled = sampler === undefined ? undefined : new SampledUses(sampler, this.index, this.table);
+    this.seat = this.#seatOf(budgetBytes, this.#sampled?.hits);
     this.#admission = options.admission?.({ entries: () => this.index.size });
     this.tenants = new Tenants(options, (quotaBytes) => this.#seatOf(Math.min(quotaBytes, budgetBytes)));
     this.#isWatched = this.#admission !== undefined || this.tenants.haveQuotas;
   }
 
-  /** Tells whoever listens of a use. */
-  tell(key: Key, chargedBytes: number, costMs: number, isHit: boolean): void {
-    const listener = this.#listener;
-    if (listener === undefined) return;
-    const identity = identityOf(key) | 0;
-    if (listener.wants(identity)) listener.used(key, identity, chargedBytes, costMs, isHit);
+  /** Tells whoever listens of a use of what was not here. */
+  tellMiss(key: Key, chargedBytes: number, costMs: number): void {
+    if (this.#sampled !== undefined) {
+      this.seat.deliver();
+      this.#sampled.miss(key, chargedBytes, costMs);
+    }
+    if (this.#listener !== undefined) this.#tell(this.#listener, key, chargedBytes, costMs, false);
   }
 
   /** The slot of a key, counted as a use of its entry; -1 if it does not lie here or has expired. */
@@ -101,7 +106,8 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     if (count === this.#watchedUses) this.#options.watcher?.reached(key);
     this.hits++;
     this.seat.touch(slot);
-    if (this.#listener !== undefined) this.tell(key, this.table.chargedBytes(slot), this.table.costMs(slot), true);
+    const listener = this.#listener;
+    if (listener !== undefined) this.#tell(listener, key, this.table.chargedBytes(slot), this.table.costMs(slot), true);
     return slot;
   }
 
@@ -134,6 +140,7 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     const { table } = this;
     const slot = table.take(value, facts, chargedBytes);
     this.index.add(key, slot);
+    this.#sampled?.enter(slot);
     this.expiry.set(slot, facts.ttlMs ?? this.#ttlMs);
     this.evictableBytes += chargedBytes;
     this.insertions++;
@@ -263,6 +270,11 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     };
   }
 
+  #tell(listener: UseListener, key: Key, chargedBytes: number, costMs: number, isHit: boolean): void {
+    const identity = identityOf(key) | 0;
+    if (listener.wants(identity)) listener.used(key, identity, chargedBytes, costMs, isHit);
+  }
+
   #enterExtras(slot: number, { tags, tenant }: EntryFacts, chargedBytes: number): void {
     const account = tenant === undefined ? undefined : this.tenants.of(tenant);
     this.table.setExtras(slot, { holding: undefined, tags, account });
@@ -360,8 +372,8 @@ export class HeapEntries<V> implements Evictor, ExpiringEntries {
     );
   }
 
-  #seatOf(budgetBytes: number): PolicySeat {
+  #seatOf(budgetBytes: number, onTouched?: OnTouched): PolicySeat {
     const options = this.#options;
-    return new PolicySeat(options.policy(new TableContext(options, this.table, this.index, budgetBytes)));
+    return new PolicySeat(options.policy(new TableContext(options, this.table, this.index, budgetBytes)), onTouched);
   }
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Random } from '../base/random.ts';
 import type { AdmissionFactory } from '../policies/admission.ts';
 import type { PolicyFactory } from '../policies/policy.ts';
-import type { UseListener } from '../telemetry/use-listener.ts';
+import type { UseListener, UseSampler } from '../telemetry/use-listener.ts';
 import type { EntryWatcher } from './entry-watcher.ts';
 import type { TenantLimits } from './tenants.ts';
 
@@ -26,6 +26,8 @@ export interface HeapPartitionOptions<V> extends TenantLimits {
   readonly free?: (value: V) => void | Promise<void>;
   /** Is told of entries that leave, and of those that are used often. */
   readonly watcher?: EntryWatcher | undefined;
-  /** Is told of every use. */
+  /** Is told of every use, one by one. */
   readonly listener?: UseListener | undefined;
+  /** Is told of uses in batches, of hits when the policy is. */
+  readonly sampler?: UseSampler | undefined;
 }

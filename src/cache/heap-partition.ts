@@ -73,7 +73,7 @@ export class HeapPartition<V> implements Partition<V> {
     const entries = this.#entries;
     entries.seat.assertIdle();
     const chargedBytes = facts.sizeBytes + overheadOf(key, facts.tags, facts.tenant !== undefined);
-    entries.tell(key, chargedBytes, facts.costMs, false);
+    entries.tellMiss(key, chargedBytes, facts.costMs);
     const verdict = entries.claim(key, facts, chargedBytes);
     if (verdict === ADMITTED) {
       entries.enter(key, value, facts, chargedBytes);
@@ -235,7 +235,7 @@ export class HeapPartition<V> implements Partition<V> {
         const shared = { lease: this.#leaseOf(holding), ...came };
         // The first waiter is the one that started the load, if it is still there.
         came = { status: 'joined', tier: undefined };
-        this.#entries.tell(key, chargedBytes, holding.costMs, false);
+        this.#entries.tellMiss(key, chargedBytes, holding.costMs);
         return shared;
       },
       done: () => {

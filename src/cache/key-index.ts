@@ -106,6 +106,17 @@ export class KeyIndex {
     return this.#rows[2 * slot] as Key;
   }
 
+  /** 32 bits of the key of a slot, at hand where it does not take a `Map`. */
+  hashAt(slot: number): number {
+    return this.#map === undefined ? (this.#hashes[slot] as number) : identityOf(this.keyOf(slot)) | 0;
+  }
+
+  /** The same of a key, whether it is in or not. */
+  hashOfKey(key: Key): number {
+    if (this.#map !== undefined) return identityOf(key) | 0;
+    return this.#missedKey === key ? this.#missedHash : hashOf(key);
+  }
+
   /** The keys that are in, by slot. */
   *keys(): Generator<Key, undefined> {
     for (const [, key] of this.#entries()) yield key;

@@ -3,6 +3,9 @@ import type { Departure, Policy } from '../policies/policy.ts';
 
 const BATCH = 64;
 
+/** Is told of slots that were used, the first `count` of the list, which it reads during the call only. */
+export type OnTouched = (slots: Int32Array, count: number) => void;
+
 /**
  * Where a policy sits in a partition. Uses are noted down and reach the policy in batches, in their order and before
  * anything else does: a hit then costs one write instead of a call that the engine cannot inline once several policies
@@ -12,13 +15,16 @@ export class PolicySeat {
   /** The policy's name. */
   readonly name: string;
   readonly #policy: Policy;
+  readonly #onTouched: OnTouched | undefined;
   readonly #touched = new Int32Array(BATCH);
   #count = 0;
   #busy = false;
 
-  constructor(policy: Policy) {
+  /** @param onTouched told of each batch after the policy */
+  constructor(policy: Policy, onTouched?: OnTouched) {
     this.name = policy.name;
     this.#policy = policy;
+    this.#onTouched = onTouched;
   }
 
   touch(slot: number): void {
@@ -26,6 +32,11 @@ export class PolicySeat {
     this.#touched[count] = slot;
     this.#count = count + 1;
     if (count === BATCH - 1) this.#deliver();
+  }
+
+  /** Hands on the uses that are noted down. */
+  deliver(): void {
+    if (this.#count > 0) this.#deliver();
   }
 
   insert(slot: number): void {
@@ -91,6 +102,7 @@ export class PolicySeat {
     try {
       if (policy.touchAll !== undefined) policy.touchAll(touched, count);
       else for (let at = 0; at < count; at++) policy.touch(touched[at] as number);
+      this.#onTouched?.(touched, count);
     } finally {
       this.#busy = false;
     }

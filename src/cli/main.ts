@@ -8,12 +8,15 @@ import { buildTorchCommand } from './build-torch.ts';
 import { EXIT, reportError } from './common.ts';
 import { configCommand } from './config.ts';
 import { demoCommand } from './demo.ts';
+import { explainCommand } from './explain.ts';
 import { keysCommand } from './keys.ts';
 import { modelsCommand } from './models.ts';
 import { recordCommand } from './record.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
 import { simulateCommand } from './simulate.ts';
+import { statsCommand } from './stats.ts';
+import { whatIfCommand } from './what-if.ts';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -28,6 +31,9 @@ const commands = [
   modelsCommand(),
   configCommand(),
   keysCommand(),
+  statsCommand(),
+  explainCommand(),
+  whatIfCommand(),
   recordCommand(),
   simulateCommand(),
   benchCommand(),

@@ -37,6 +37,8 @@ type Tree = { [name: string]: unknown };
 const FILE_NAMES = ['ts', 'mts', 'js', 'mjs', 'json'].map((ending) => `inferkv.config.${ending}`);
 const PATHS_OF_FILES = ['repository', 'server.keysFile'];
 const VARIABLE_PREFIX = 'INFERKV_';
+// Of commands that ask a running server; no settings of this one.
+const CLIENT_VARIABLES: ReadonlySet<string> = new Set(['INFERKV_URL', 'INFERKV_API_KEY']);
 
 /**
  * The configuration by file, environment and flags.
@@ -121,7 +123,7 @@ async function readConfigFile(path: string): Promise<Tree> {
 function fromEnvironment(environment: ConfigSources['environment']): readonly (readonly [Setting, string, string])[] {
   const byVariable = new Map(SETTINGS.map((setting) => [variableOf(setting), setting]));
   const given = Object.entries(environment).filter(
-    ([name, text]) => name.startsWith(VARIABLE_PREFIX) && text !== undefined,
+    ([name, text]) => name.startsWith(VARIABLE_PREFIX) && !CLIENT_VARIABLES.has(name) && text !== undefined,
   );
   return given.map(([name, text]) => {
     const setting = byVariable.get(name);

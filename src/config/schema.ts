@@ -37,6 +37,17 @@ const cacheFields = {
   recheckMs: milliseconds.optional(),
   seed: z.number().int().optional(),
   debug: z.boolean().optional(),
+  whatIf: z
+    .strictObject({
+      partitions: z
+        .array(z.enum(['models', 'results']))
+        .nonempty()
+        .optional(),
+      sizes: z.array(bytes).nonempty().optional(),
+      policies: z.array(z.string().min(1)).nonempty().optional(),
+      minTrackedKeys: z.number().int().optional(),
+    })
+    .optional(),
 };
 
 const inferenceCacheOptionsSchema: z.ZodType<CheckedOptions> = z.strictObject(cacheFields);
@@ -89,6 +100,19 @@ export interface CheckedOptions {
   readonly recheckMs?: number | undefined;
   readonly seed?: number | undefined;
   readonly debug?: boolean | undefined;
+  readonly whatIf?: WhatIfSettings | undefined;
+}
+
+/** Which other caches to imagine while traffic runs; nothing is imagined where it is left out. */
+export interface WhatIfSettings {
+  /** For which partitions; `results` if left out. */
+  readonly partitions?: readonly ('models' | 'results')[] | undefined;
+  /** Budgets: bytes, a size (`2GB`), or a share of the partition's own (`200%`); half, the same, twice and four times if left out. */
+  readonly sizes?: readonly (number | string)[] | undefined;
+  /** Policies, `lru+tinylfu` for one with an admission; the partition's own if left out. */
+  readonly policies?: readonly string[] | undefined;
+  /** Keys that the sample follows at least; 2,000 if left out. */
+  readonly minTrackedKeys?: number | undefined;
 }
 
 /** What a configuration file holds: the options of a cache, and those of its server. */

@@ -14,10 +14,11 @@ import { InferkvError } from '../base/errors.ts';
 import { checkServerOptions } from '../config/schema.ts';
 import { SERVER_DEFAULTS, type ServerDefaults, type ServerOptions } from '../config/server-settings.ts';
 import { bytesOfSetting } from '../config/sizes.ts';
-import { PrometheusMetrics, type PartitionNumbers } from '../telemetry/prometheus.ts';
+import { PrometheusMetrics } from '../telemetry/prometheus.ts';
 import { Admission } from './admission.ts';
 import { ApiKeys, type Principal, type Role } from './api-keys.ts';
 import { BodyReader, type RequestBody } from './body.ts';
+import { cacheRoutes, type AdministeredCache } from './cache-routes.ts';
 import { Exchange } from './exchange.ts';
 import { failureOf } from './failures.ts';
 import { Codec } from './open-inference/codec.ts';
@@ -41,9 +42,7 @@ declare module 'fastify' {
 }
 
 /** What a server serves: an inference cache. */
-export interface ServedCache extends InferenceHost {
-  stats(): Readonly<Record<string, PartitionNumbers>>;
-}
+export interface ServedCache extends InferenceHost, AdministeredCache {}
 
 /** A server that listens, or will. */
 export interface InferenceServer extends AsyncDisposable {
@@ -113,7 +112,7 @@ class HttpServer implements InferenceServer {
       requestsUnderWay: () => this.#admission.underWay,
       bufferedBytes: () => this.#bodies.bufferedBytes,
     });
-    this.#setUp(new ServedModels(cache));
+    this.#setUp(new ServedModels(cache), cache);
   }
 
   async listen(): Promise<string> {
@@ -166,7 +165,7 @@ class HttpServer implements InferenceServer {
     );
   }
 
-  #setUp(models: ServedModels): void {
+  #setUp(models: ServedModels, cache: AdministeredCache): void {
     const app = this.#app;
     const { deadlineMs, responseTimeoutMs, maxConnections } = this.#settings;
     app.server.maxConnections = maxConnections;
@@ -186,6 +185,7 @@ class HttpServer implements InferenceServer {
     metadataRoutes(app, { models, version: VERSION, isReady });
     inferRoutes(app, { models, codec: this.#codec, deadlineMs, responseTimeoutMs });
     repositoryRoutes(app, models);
+    cacheRoutes(app, cache);
     app.get('/metrics', { config: { role: 'admin' } }, async (_request, reply) =>
       reply.type(this.#metrics.contentType).send(await this.#metrics.text()),
     );

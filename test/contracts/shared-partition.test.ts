@@ -13,6 +13,8 @@ import { box, describePartition, type Box } from './partition.ts';
 
 const ENTRY_BYTES = 10 + BOX_OVERHEAD_BYTES;
 const policies = ['lru', 'lfu', 'gdsf', 's3-fifo', 'w-tinylfu'];
+// Together ten thousand runs.
+const RUNS = 2000;
 
 for (const policy of policies) {
   describePartition(`shared, ${policy}`, {
@@ -141,7 +143,7 @@ describe('shared partition against a plain map', () => {
     it(policy, () =>
       fc.assert(
         fc.asyncProperty(stepsArbitrary, (steps) => playAgainstModel(policy, steps)),
-        { numRuns: 100 },
+        { numRuns: RUNS },
       ),
     );
   }

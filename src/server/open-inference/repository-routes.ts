@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 
-import { InferkvError, messageOf } from '../../base/errors.ts';
-import type { RequestBody } from '../body.ts';
+import { InferkvError } from '../../base/errors.ts';
 import { failureOf } from '../failures.ts';
+import { bodyOf } from '../json-body.ts';
 import type { ServedModels } from '../served-models.ts';
 import type { ModelPath } from './infer-routes.ts';
 
@@ -62,19 +62,4 @@ function entryOf(models: ServedModels, name: string, version: string, request: F
   }
   const resident = peeked.some((each) => each.resident);
   return { name, version, state: 'READY', reason: resident ? '' : 'loads when it is asked' };
-}
-
-/** The JSON of a request's body, which may be empty; gives the body back. */
-function bodyOf<T>(request: FastifyRequest, schema: z.ZodType<T>): T {
-  const body = request.body as RequestBody | undefined;
-  try {
-    const text = body === undefined ? '' : Buffer.from(body.bytes).toString('utf8').trim();
-    return schema.parse(text === '' ? {} : JSON.parse(text));
-  } catch (error) {
-    throw new InferkvError('ERR_INFERKV_BODY_INVALID', `The request is not valid: ${messageOf(error)}`, {
-      cause: error,
-    });
-  } finally {
-    body?.release();
-  }
 }

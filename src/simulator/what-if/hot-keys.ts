@@ -1,5 +1,5 @@
-/** Places for hot keys; two that fall on one place are not both found, and the other stays in the sample. */
-const PLACES = 256;
+import { HOT_PLACES as PLACES } from './reference-ring.ts';
+
 const CANDIDATES = 1024;
 /** Shares of all references from which on a key is hot at the least. */
 const LEAST_SHARE = 1 / 256;
@@ -14,12 +14,17 @@ const USES_A_TURN = 64;
  */
 export class HotKeys {
   /** Hashes at the places their low bits name, 0 where none is hot. */
-  readonly #hashes = new Int32Array(PLACES);
+  readonly #hashes: Int32Array;
   readonly #counts = new Uint32Array(PLACES);
   readonly #candidates = new Int32Array(CANDIDATES);
   readonly #scores = new Uint16Array(CANDIDATES);
   #length = 0;
   #noted = 0;
+
+  /** @param hashes 256 places for hot keys, which others may read; two keys that fall on one place are not both found */
+  constructor(hashes: Int32Array) {
+    this.#hashes = hashes;
+  }
 
   /** Keys that are hot now. */
   get length(): number {

@@ -21,7 +21,7 @@ function use(whatIf: WhatIf, request: Request, sizeOf = (_id: number): number =>
 }
 
 function whatIfOf(requests: readonly Request[], options: Partial<WhatIfOptions> = {}): WhatIf {
-  const whatIf = createWhatIf({ budgets: [500], policies: ['lru'], seed: 1, ...options });
+  const whatIf = createWhatIf({ budgets: [500], policies: ['lru'], seed: 1, replay: 'inline', ...options });
   for (const request of requests) use(whatIf, request);
   return whatIf;
 }
@@ -44,15 +44,15 @@ function fullReplay(requests: readonly Request[], policy: string, budget: number
 }
 
 describe('the what-if', () => {
-  it('is the full replay while every key is in the sample', () => {
+  it('is the full replay while every key is in the sample', async () => {
     const request = fc.array(fc.nat(60), { minLength: 1, maxLength: 6 }).map((ids) => [...new Set(ids)]);
     const sizeOf = (id: number): number => 1 + (id % 7);
-    fc.assert(
-      fc.property(fc.array(request, { minLength: 1, maxLength: 200 }), fc.integer(), (requests, seed) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 200 }), fc.integer(), async (requests, seed) => {
         const budgets = [5, 40, 1000];
-        const whatIf = createWhatIf({ budgets, policies: exactPolicies, seed });
+        const whatIf = createWhatIf({ budgets, policies: exactPolicies, seed, replay: 'inline' });
         for (const each of requests) use(whatIf, each, sizeOf);
-        for (const { policy, budgetBytes, hitRate, byteHitRate, costSavedRate, rate } of whatIf.estimates()) {
+        for (const { policy, budgetBytes, hitRate, byteHitRate, costSavedRate, rate } of await whatIf.estimates()) {
           const full = fullReplay(requests, policy, budgetBytes, sizeOf);
           assert.deepEqual(
             [hitRate, byteHitRate, costSavedRate, rate],
@@ -65,10 +65,10 @@ describe('the what-if', () => {
     );
   });
 
-  it('comes near the full replay by a sample, for popular keys and for every policy', () => {
+  it('comes near the full replay by a sample, for popular keys and for every policy', async () => {
     const requests = popular(50_000, 300_000, 3);
     const whatIf = whatIfOf(requests, { budgets: [2000, 10_000], policies: policyNames });
-    for (const { policy, budgetBytes, hitRate, rate, trackedKeys } of whatIf.estimates()) {
+    for (const { policy, budgetBytes, hitRate, rate, trackedKeys } of await whatIf.estimates()) {
       const full = fullReplay(requests, policy, budgetBytes);
       const error = 100 * (hitRate - full.hits / full.references);
       assert.ok(Math.abs(error) < 3, `${policy} ${budgetBytes}: ${error} points`);
@@ -76,7 +76,7 @@ describe('the what-if', () => {
     }
   });
 
-  it('counts chains by the longest run, though only some blocks are in the sample', () => {
+  it('counts chains by the longest run, though only some blocks are in the sample', async () => {
     const random = createRandom(7);
     // One block opens all, as a system prompt does; conversations grow and come back.
     const turns = new Map<number, number>();
@@ -91,7 +91,7 @@ describe('the what-if', () => {
       policies: ['lru', 'arc', 'sieve'],
       minTrackedKeys: 1000,
     });
-    for (const { policy, budgetBytes, hitRate, rate } of whatIf.estimates()) {
+    for (const { policy, budgetBytes, hitRate, rate } of await whatIf.estimates()) {
       const full = fullReplay(requests, policy, budgetBytes);
       const error = 100 * (hitRate - full.hits / full.references);
       assert.ok(rate < 0.2, String(rate));
@@ -99,44 +99,50 @@ describe('the what-if', () => {
     }
   });
 
-  it('says the same for the same seed, and samples other keys for another', () => {
+  it('says the same for the same seed, and samples other keys for another', async () => {
     const requests = popular(20_000, 60_000, 5);
     const estimates = (seed: number) => whatIfOf(requests, { seed }).estimates();
-    assert.deepEqual(estimates(1), estimates(1));
-    assert.notDeepEqual(estimates(1), estimates(2));
+    assert.deepEqual(await estimates(1), await estimates(1));
+    assert.notDeepEqual(await estimates(1), await estimates(2));
   });
 
-  it('holds a bounded number of keys, however many come', () => {
-    const whatIf = createWhatIf({ budgets: [200, 1e9], policies: ['lru', 's3-fifo'], seed: 4, minTrackedKeys: 100 });
+  it('holds a bounded number of keys, however many come', async () => {
+    const whatIf = createWhatIf({
+      budgets: [200, 1e9],
+      policies: ['lru', 's3-fifo'],
+      seed: 4,
+      minTrackedKeys: 100,
+      replay: 'inline',
+    });
     for (let id = 0; id < 400_000; id++) {
       use(whatIf, [Math.imul(id, 0x9e3779b1)]);
       if (id % 50_000 !== 0) continue;
-      for (const { trackedKeys } of whatIf.estimates()) assert.ok(trackedKeys <= 600, String(trackedKeys));
+      for (const { trackedKeys } of await whatIf.estimates()) assert.ok(trackedKeys <= 600, String(trackedKeys));
     }
     // A hundred tracked keys tell the number of misses to a tenth.
-    for (const { hitRate } of whatIf.estimates()) assert.ok(hitRate < 0.2, String(hitRate));
+    for (const { hitRate } of await whatIf.estimates()) assert.ok(hitRate < 0.2, String(hitRate));
   });
 
-  it('takes more keys in when there are fewer of them', () => {
+  it('takes more keys in when there are fewer of them', async () => {
     const whatIf = whatIfOf(popular(50_000, 200_000, 3));
-    const before = whatIf.estimates()[0]?.rate ?? 1;
+    const before = (await whatIf.estimates())[0]?.rate ?? 1;
     const few = popular(1000, 50_000, 9);
     for (let round = 0; round < 70; round++) for (const request of few) use(whatIf, request);
-    assert.ok((whatIf.estimates()[0]?.rate ?? 0) > 2 * before);
+    assert.ok(((await whatIf.estimates())[0]?.rate ?? 0) > 2 * before);
     whatIf.reset();
     for (const request of few) use(whatIf, request);
     const full = fullReplay([...few, ...few], 'lru', 500);
-    const error = 100 * ((whatIf.estimates()[0]?.hitRate ?? 0) - full.hits / full.references);
+    const error = 100 * (((await whatIf.estimates())[0]?.hitRate ?? 0) - full.hits / full.references);
     assert.ok(Math.abs(error) < 5, `${error} points`);
   });
 
-  it('begins to count anew without forgetting what the shadows hold', () => {
+  it('begins to count anew without forgetting what the shadows hold', async () => {
     const whatIf = whatIfOf([[1], [2], [3]]);
-    assert.equal(whatIf.estimates()[0]?.hitRate, 0);
+    assert.equal((await whatIf.estimates())[0]?.hitRate, 0);
     whatIf.reset();
-    assert.ok(Number.isNaN(whatIf.estimates()[0]?.hitRate));
+    assert.ok(Number.isNaN((await whatIf.estimates())[0]?.hitRate));
     use(whatIf, [2]);
-    assert.equal(whatIf.estimates()[0]?.hitRate, 1);
+    assert.equal((await whatIf.estimates())[0]?.hitRate, 1);
   });
 
   it('refuses what makes no sense', () => {
