@@ -19,7 +19,7 @@ import type {
 } from './partition.ts';
 import type { TagStats } from './statistics.ts';
 import type { TenantStats } from './tenants.ts';
-import type { ValueCodec } from './value-codec.ts';
+import type { EncodedValue, ValueCodec } from './value-codec.ts';
 
 /** What lies in memory above the tiers. */
 export interface MemoryPartition<V> extends Partition<V> {
@@ -48,6 +48,8 @@ export interface TieredPartitionOptions<V> {
   /** Has one node compute for all; every node for itself if left out. */
   readonly once?: ComputeOnce | undefined;
 }
+
+const CLOSE_MS = 5000;
 
 /** A load that has not landed; what it lands is kept unless its key was taken out meanwhile. */
 interface Flight {
@@ -175,7 +177,11 @@ export class TieredPartition<V> implements MemoryPartition<V> {
   }
 
   async close(): Promise<void> {
-    await this.#stack.settled();
+    // An invalidation that cannot be told is tried for ever: nobody is to wait for that.
+    const patience = Promise.withResolvers<void>();
+    const timer = this.#options.clock.after(CLOSE_MS, patience.resolve);
+    await Promise.race([this.#stack.settled(), patience.promise]);
+    timer.cancel();
     await this.#memory.close();
   }
 
@@ -197,10 +203,12 @@ export class TieredPartition<V> implements MemoryPartition<V> {
       const begun = this.#epochs.present(tags) ?? (await this.#epochs.ready(tags, signal));
       const isCurrent = (): boolean => flight.isWanted && (begun === undefined || this.#epochs.areStill(tags, begun));
       const digest = digestOfKey(key);
-      const find = (stop: AbortSignal): Promise<Found | undefined> =>
-        this.#stack.find(digest, { tenant, group, signal: stop });
-      const found = refresh || begun === undefined ? undefined : await find(signal);
-      if (found !== undefined) return { ...this.#landed(found), isCurrent };
+      const read = async (stop: AbortSignal): Promise<Loaded<V> | undefined> => {
+        const found = await this.#stack.find(digest, { tenant, group, signal: stop });
+        return found === undefined ? undefined : this.#landed(found, digest);
+      };
+      const there = refresh || begun === undefined ? undefined : await read(signal);
+      if (there !== undefined) return { ...there, isCurrent };
       const compute = async (token: number): Promise<Loaded<V>> => {
         const start = this.#options.clock.now();
         const loaded = await load(signal, makeDraft);
@@ -212,10 +220,6 @@ export class TieredPartition<V> implements MemoryPartition<V> {
       };
       const { once } = this.#options;
       if (once === undefined || refresh || begun === undefined) return { ...(await compute(0)), isCurrent };
-      const read = async (stop: AbortSignal): Promise<Loaded<V> | undefined> => {
-        const there = await find(stop);
-        return there === undefined ? undefined : this.#landed(there);
-      };
       const costMs = this.#stack.costMs(group);
       const work = { name: this.#stack.nameOf(digest), costMs, signal, read, compute };
       return { ...(await once.run(work)), isCurrent };
@@ -224,10 +228,16 @@ export class TieredPartition<V> implements MemoryPartition<V> {
     }
   }
 
-  /** A value that a tier had. */
-  #landed({ record, level }: Found): Loaded<V> {
+  /** A value that a tier had; `undefined` if its record is whole and yet no value, as of another version of the codec. */
+  #landed({ record, level }: Found, digest: Uint8Array): Loaded<V> | undefined {
     const { payload, metadata, costMs, expiresAtMs, tags, tenant } = record;
-    const value = this.#options.codec.decode(payload, metadata);
+    let value: V;
+    try {
+      value = this.#options.codec.decode(payload, metadata);
+    } catch {
+      level.tier.doubtHit(this.#stack.nameOf(digest), 'format');
+      return undefined;
+    }
     const ttlMs =
       expiresAtMs === Number.POSITIVE_INFINITY ? undefined : Math.max(0, expiresAtMs - this.#options.wallClock());
     return {
@@ -268,7 +278,13 @@ export class TieredPartition<V> implements MemoryPartition<V> {
   ): Descent | undefined {
     if (epochs === undefined || this.#stack.levels.length === 0) return undefined;
     const { codec, wallClock } = this.#options;
-    const encoded = codec.encode(value);
+    let encoded: EncodedValue;
+    try {
+      encoded = codec.encode(value);
+    } catch {
+      // It can be served, and lie in this thread's memory, and has no form outside of it.
+      return undefined;
+    }
     const { metadata } = encoded;
     const payload = new Uint8Array(encoded.lengthBytes);
     encoded.write(payload);

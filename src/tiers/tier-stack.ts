@@ -1,8 +1,9 @@
-import { isInferkvError } from '../base/errors.ts';
+import { throwIfAborted } from '../base/cancellation.ts';
 import type { CacheRecord, TagEpoch } from '../stores/record.ts';
 import { lengthOfParts, type RecordName } from '../stores/store.ts';
 import type { Epochs } from './epochs.ts';
 import type { Worth } from './worth.ts';
+import { NameWatch, type Watched } from './name-watch.ts';
 import { SeenTwice } from './seen-twice.ts';
 import type { Tier, Wanted } from './tier.ts';
 import type { WriteBack } from './write-back.ts';
@@ -31,6 +32,9 @@ export interface Level {
   /** Whether a fetch is worth its while. */
   readonly worth: Worth;
 }
+
+// What is sent down without anybody waiting lies in memory until it has gone.
+const MAX_LATER_BYTES = 64 * 2 ** 20;
 
 /** What a stack is made of. */
 export interface TierStackOptions {
@@ -74,6 +78,8 @@ export class TierStack {
   readonly #levels: readonly Level[];
   readonly #epochs: Epochs;
   readonly #seen = new SeenTwice();
+  readonly #names = new NameWatch();
+  #laterBytes = 0;
   /** What goes on in the background and has to end before the stores close. */
   readonly #underWay = new Set<Promise<unknown>>();
 
@@ -95,20 +101,40 @@ export class TierStack {
   /** The value, from the nearest level that has it and is worth asking. Never throws but for its signal. */
   async find(digest: Uint8Array, options: FindOptions = {}): Promise<Found | undefined> {
     const wanted = this.#wanted(digest, options);
-    for (const [depth, level] of this.#levels.entries()) {
-      const record = await this.#look(level, wanted, options);
-      options.signal?.throwIfAborted();
-      if (record === undefined || !(await this.#isCurrent(level, wanted, record, options.signal))) continue;
-      this.learn(options.group, record.payload.length, record.costMs);
-      this.#promote(depth, wanted.name, record);
-      return { record, level };
+    const watched = this.#names.begin(wanted.name);
+    try {
+      for (const [depth, level] of this.#levels.entries()) {
+        const record = await this.#look(level, wanted, options);
+        throwIfAborted(options.signal);
+        if (record === undefined || !(await this.#isCurrent(level, wanted, record, options.signal))) continue;
+        this.learn(options.group, record.payload.length, record.costMs);
+        this.#promote(depth, wanted.name, record, watched);
+        return { record, level };
+      }
+      return undefined;
+    } finally {
+      this.#names.end(wanted.name, watched);
     }
-    return undefined;
   }
 
   /** As `find` for many at a time, a call a level: for the blocks of a prefix. */
   async findMany(digests: readonly Uint8Array[], options: FindOptions = {}): Promise<readonly (Found | undefined)[]> {
     const found: (Found | undefined)[] = digests.map(() => undefined);
+    const watched = digests.map((digest) => this.#names.begin(this.nameOf(digest)));
+    try {
+      await this.#findInto(found, watched, digests, options);
+      return found;
+    } finally {
+      for (const [at, digest] of digests.entries()) this.#names.end(this.nameOf(digest), watched[at] as Watched);
+    }
+  }
+
+  async #findInto(
+    found: (Found | undefined)[],
+    watched: readonly Watched[],
+    digests: readonly Uint8Array[],
+    options: FindOptions,
+  ): Promise<void> {
     for (const [depth, level] of this.#levels.entries()) {
       const missing = digests.flatMap((digest, at) =>
         found[at] === undefined ? [{ at, wanted: this.#wanted(digest, options) }] : [],
@@ -119,15 +145,14 @@ export class TierStack {
         missing.map(({ wanted }) => wanted),
         options.signal,
       );
-      options.signal?.throwIfAborted();
+      throwIfAborted(options.signal);
       for (const [index, { at, wanted }] of missing.entries()) {
         const record = records[index];
         if (record === undefined || !(await this.#isCurrent(level, wanted, record, options.signal))) continue;
-        this.#promote(depth, wanted.name, record);
+        this.#promote(depth, wanted.name, record, watched[at] as Watched);
         found[at] = { record, level };
       }
     }
-    return found;
   }
 
   /** A value of a group had that size, and cost so much to compute: what fetches are weighed by. */
@@ -148,9 +173,16 @@ export class TierStack {
     return Object.fromEntries(reports);
   }
 
-  /** As `write`, waited for by nobody but `settled`. */
-  writeLater(descent: Descent): void {
-    this.track(this.write(descent));
+  /** As `write`, waited for by nobody but `settled`; `false` where too many bytes are on their way like that already. */
+  writeLater(descent: Descent): boolean {
+    const { length } = descent.record.payload;
+    if (this.#laterBytes > 0 && this.#laterBytes + length > MAX_LATER_BYTES) return false;
+    this.#laterBytes += length;
+    const written = this.write(descent).finally(() => {
+      this.#laterBytes -= length;
+    });
+    this.track(written);
+    return true;
   }
 
   /** Whether some level waits for values to be used so often before it takes them. */
@@ -162,6 +194,7 @@ export class TierStack {
   /** Takes a value out of every level; settles when they have done it, or have failed. */
   async delete(digest: Uint8Array): Promise<void> {
     const name = this.nameOf(digest);
+    await this.#names.deleted(name);
     const deleting = this.#levels.map(({ tier, writeBack }) =>
       writeBack === undefined ? tier.delete(name) : writeBack.remove(name, () => tier.delete(name)),
     );
@@ -235,7 +268,8 @@ export class TierStack {
   }
 
   /** Brings a value nearer that was found at a depth. */
-  #promote(depth: number, name: RecordName, record: CacheRecord): void {
+  #promote(depth: number, name: RecordName, record: CacheRecord, watched: Watched): void {
+    if (watched.isDeleted) return;
     const nearer = this.#levels.slice(0, depth).filter(({ promotion }) => promotion !== 'never');
     if (nearer.length === 0) return;
     const isSecond = this.#seen.see(name);
@@ -244,7 +278,7 @@ export class TierStack {
       if (promotion === 'second-hit' && !isSecond) continue;
       const parts = tier.seal(record);
       if (lengthOfParts(parts) > tier.traits.maxRecordBytes) continue;
-      this.track(tier.put(name, parts, ttlMs === undefined ? {} : { ttlMs }));
+      this.track(this.#names.writing(name, tier.put(name, parts, ttlMs === undefined ? {} : { ttlMs })));
     }
   }
 
@@ -256,12 +290,14 @@ export class TierStack {
     const parts = tier.seal({ ...record, partition: this.#partition, digest });
     if (lengthOfParts(parts) > tier.traits.maxRecordBytes) return 'skipped';
     const options = { ...(ttlMs !== undefined && { ttlMs }), token: record.token, signal };
-    if (writeBack === undefined) return (await tier.put(name, parts, options)) === 'stored' ? 'written' : 'failed';
+    if (writeBack === undefined) {
+      return (await this.#names.writing(name, tier.put(name, parts, options))) === 'stored' ? 'written' : 'failed';
+    }
     try {
       const how = await writeBack.add(name, parts, options);
       return how === 'dropped' ? 'failed' : how === 'through' ? 'written' : 'acknowledged';
-    } catch (error) {
-      if (!isInferkvError(error)) throw error;
+    } catch {
+      // The journal's disk fails, or the caller has left: nothing of that is the request's failure.
       return 'failed';
     }
   }
