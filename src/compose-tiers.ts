@@ -119,9 +119,7 @@ export class Tiers {
       write: use.write ?? 'through',
       promotes: use.promotion !== 'never',
       // Who waits for another node's value is not to wait until that is flushed.
-      once: levels.some(({ tier, write }) => write === 'through' && tier.traits.reach !== 'process')
-        ? this.#once
-        : undefined,
+      once: levels.some(isShared) ? this.#once : undefined,
     });
     this.#partitions.push(partition as unknown as TieredPartition<never>);
     return partition;
@@ -183,6 +181,11 @@ export class Tiers {
       whenFull,
     });
   }
+}
+
+/** Whether other nodes or processes find there what this one has written, as soon as it is. */
+function isShared({ tier, write, minUses, minCostMs }: Level): boolean {
+  return write === 'through' && tier.traits.reach !== 'process' && minUses === 0 && minCostMs === 0;
 }
 
 function reportOf({ tier, guard, worth, writeBack }: MadeTier): TierReport {

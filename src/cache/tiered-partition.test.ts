@@ -43,7 +43,7 @@ function make(stores: readonly Store[], options: { readonly write?: 'through' | 
   const epochs = new Epochs({ authority: stores.at(-1)?.epochs, clock, base: 1, maxStaleMs: 1e9 });
   const levels = stores.map((store, at): Level => ({
     tier: new Tier({ name: `tier${at}`, store, wallClock }),
-    worth: new Worth({ expectedMs: () => undefined }, clock, random),
+    worth: new Worth({ expectedMs: () => undefined, learn: () => undefined }, clock, random),
     write: 'through',
     writeBack: undefined,
     promotion: 'always',
@@ -161,5 +161,48 @@ describe('tiered partition', () => {
     const report = await made.partition.put('k', 'v', { sizeBytes: 1, costMs: 1, tags: ['t'] });
     assert.deepEqual(report, { memory: false, tiers: { tier0: 'written' } });
     assert.equal(await fetch(made, 'other'), 'hit remote v');
+  });
+
+  it('loads anew for who asks after an invalidation, though an older load is under way', async () => {
+    const made = make([new MapStore()]);
+    const gate = Promise.withResolvers<void>();
+    const older = made.partition.fetch(
+      'k',
+      async () => {
+        await gate.promise;
+        return loaded('old');
+      },
+      { tags: ['t'] },
+    );
+    await settle();
+    made.partition.invalidateTag('t');
+    await settle();
+    assert.equal(await fetch(made, 'new'), 'miss - new');
+    gate.resolve();
+    (await older).lease.release();
+    assert.equal(await fetch(made, 'newer'), 'hit memory new');
+  });
+
+  it('leaves no older value behind where a newer one does not go', async () => {
+    const [near, far] = [new MapServer(), new MapServer()];
+    const made = make([new MapStore('near', near), new MapStore('far', far)], { write: 'around' });
+    const facts = { sizeBytes: 1, costMs: 1, tags: ['t'] };
+    await made.partition.put('k', 'v1', facts);
+    assert.equal(await fetch(made, 'x'), 'hit remote v1');
+    await Promise.all(['v2', 'v3', 'v4'].map((value) => made.partition.put('k', value, facts)));
+    assert.equal(await fetch(made, 'x'), 'hit remote v4', 'memory has let go, and the last one put is the last');
+    await made.partition.put('k', 'no form!', facts);
+    assert.deepEqual([near.records.size, far.records.size], [0, 0]);
+  });
+
+  it('does not believe a record that lacks a tag it is asked by', async () => {
+    const made = make([new MapStore()], { write: 'around' });
+    await made.partition.put('k', 'v', { sizeBytes: 1, costMs: 1 });
+    assert.equal(await fetch(made, 'new'), 'miss - new');
+  });
+
+  it('takes no cost that cannot be', async () => {
+    const made = make([new MapStore()]);
+    await assert.rejects(made.partition.put('k', 'v', { sizeBytes: 1, costMs: Number.POSITIVE_INFINITY }));
   });
 });

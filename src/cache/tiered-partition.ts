@@ -1,9 +1,10 @@
 import { throwIfAborted } from '../base/cancellation.ts';
 import type { Clock, WallClock } from '../base/clock.ts';
-import type { ComputeOnce } from '../tiers/compute-once.ts';
+import type { Computed, ComputeOnce } from '../tiers/compute-once.ts';
 import type { Epochs } from '../tiers/epochs.ts';
 import { tagEpochs, type Descent, type DescentReport, type Found, type TierStack } from '../tiers/tier-stack.ts';
 import { digestOfKey } from './entry-digest.ts';
+import { checkFacts } from './entry-facts.ts';
 import type { EntryWatcher } from './entry-watcher.ts';
 import type { Explanation } from './explanation.ts';
 import type {
@@ -53,6 +54,7 @@ const CLOSE_MS = 5000;
 
 /** A load that has not landed; what it lands is kept unless its key was taken out meanwhile. */
 interface Flight {
+  readonly tags: readonly string[];
   isWanted: boolean;
 }
 
@@ -86,7 +88,12 @@ export class TieredPartition<V> implements MemoryPartition<V> {
       left: (key) => this.#stack.evicted(digestOfKey(key)),
     });
     this.name = this.#memory.name;
-    this.#epochs.onInvalidated((tag) => void this.#memory.invalidateTag(tag));
+    this.#epochs.onInvalidated((tag) => {
+      for (const flights of this.#flights.values()) {
+        for (const flight of flights) if (flight.tags.includes(tag)) flight.isWanted = false;
+      }
+      this.#memory.invalidateTag(tag);
+    });
   }
 
   get(key: Key): V | undefined {
@@ -103,7 +110,11 @@ export class TieredPartition<V> implements MemoryPartition<V> {
 
   fetch(key: Key, load: Load<V>, options: FetchOptions = {}): Promise<Fetched<V>> {
     if (this.#epochs.isTrusted) {
-      return this.#memory.fetch(key, (signal, draft) => this.#load(key, load, options, signal, draft), options);
+      // Who asks after an invalidation does not get what was begun before it.
+      const flights = [...(this.#flights.get(key) ?? [])];
+      const isOutdated = flights.length > 0 && flights.every(({ isWanted }) => !isWanted);
+      const inMemory = isOutdated ? { ...options, refresh: true } : options;
+      return this.#memory.fetch(key, (signal, draft) => this.#load(key, load, options, signal, draft), inMemory);
     }
     // Equal requests still share a load; nothing of it is kept, and nothing that was kept is found.
     const apart = `${key} ${this.#epochs.distrusted}`;
@@ -119,22 +130,39 @@ export class TieredPartition<V> implements MemoryPartition<V> {
    * calls `put`.
    */
   set(key: Key, value: V, facts: EntryFacts): boolean {
+    checkFacts(key, facts);
     this.#forgetFlights(key);
-    const descent = this.#describe(key, value, facts, this.#epochs.present(facts.tags ?? []));
-    const isKept = this.#options.write !== 'around' && this.#memory.set(key, value, facts);
-    if (descent !== undefined) this.#stack.writeLater(descent);
+    const { tags = [] } = facts;
+    const epochs = this.#epochs.present(tags);
+    // Of tags that are not known nobody could tell whether they have been invalidated.
+    if (epochs === undefined) {
+      this.#stack.track(this.#epochs.ready(tags));
+      this.delete(key);
+      return false;
+    }
+    const descent = this.#describe(key, value, facts, epochs);
+    const isKept = this.#setInMemory(key, value, facts);
+    if (descent === undefined || !this.#stack.writeLater({ ...descent, replaces: true })) {
+      this.#stack.deleteLater(digestOfKey(key));
+    }
     return isKept;
   }
 
   /** Puts a value in; settles when every tier has acknowledged it that is to, or has failed, and says which. */
   async put(key: Key, value: V, facts: EntryFacts, signal?: AbortSignal): Promise<PutReport> {
     throwIfAborted(signal);
+    checkFacts(key, facts);
     this.#forgetFlights(key);
     const epochs = await this.#epochs.ready(facts.tags ?? [], signal);
     const descent = this.#describe(key, value, facts, epochs);
-    const memory = this.#options.write !== 'around' && this.#memory.set(key, value, facts);
-    const tiers = descent === undefined ? {} : await this.#stack.write({ ...descent, signal });
-    return { memory, tiers };
+    if (epochs === undefined || descent === undefined) {
+      const isKept = epochs !== undefined && this.#setInMemory(key, value, facts);
+      if (!isKept) this.#memory.delete(key);
+      await this.#stack.delete(digestOfKey(key));
+      return { memory: isKept, tiers: {} };
+    }
+    const memory = this.#setInMemory(key, value, facts);
+    return { memory, tiers: await this.#stack.write({ ...descent, replaces: true, signal }) };
   }
 
   /** Takes an entry out of memory at once, and out of every tier; `settled` waits for these. */
@@ -151,7 +179,8 @@ export class TieredPartition<V> implements MemoryPartition<V> {
    */
   invalidateTag(tag: string): number {
     const gone = this.#memory.invalidateTag(tag);
-    this.#stack.track(this.#epochs.bump([tag]));
+    // Goes on until the authority has heard of it; here it holds from now on.
+    void this.#epochs.bump([tag]);
     return gone;
   }
 
@@ -198,28 +227,34 @@ export class TieredPartition<V> implements MemoryPartition<V> {
     makeDraft: MakeDraft<V> | undefined,
   ): Promise<Loaded<V>> {
     const { tags = [], tenant, group, refresh = false } = options;
-    const flight = this.#take(key);
+    let begun = this.#epochs.present(tags);
+    // A tag that is heard of for the first time is no invalidation of what is begun only then.
+    begun ??= await this.#epochs.ready(tags, signal);
+    const flight = this.#take(key, tags);
     try {
-      const begun = this.#epochs.present(tags) ?? (await this.#epochs.ready(tags, signal));
-      const isCurrent = (): boolean => flight.isWanted && (begun === undefined || this.#epochs.areStill(tags, begun));
+      const isCurrent = (): boolean => flight.isWanted && begun !== undefined && this.#epochs.areStill(tags, begun);
       const digest = digestOfKey(key);
       const read = async (stop: AbortSignal): Promise<Loaded<V> | undefined> => {
-        const found = await this.#stack.find(digest, { tenant, group, signal: stop });
+        const found = await this.#stack.find(digest, { tenant, tags, group, signal: stop });
         return found === undefined ? undefined : this.#landed(found, digest);
       };
       const there = refresh || begun === undefined ? undefined : await read(signal);
       if (there !== undefined) return { ...there, isCurrent };
-      const compute = async (token: number): Promise<Loaded<V>> => {
+      const compute = async (token: number): Promise<Computed<Loaded<V>>> => {
         const start = this.#options.clock.now();
         const loaded = await load(signal, makeDraft);
         const costMs = loaded.costMs ?? this.#options.clock.now() - start;
         this.#stack.learn(group, loaded.sizeBytes, costMs);
-        if (loaded.keep !== false && isCurrent())
-          await this.#descend(key, { ...loaded, costMs }, begun, tags, token, signal);
-        return { ...loaded, costMs, keep: loaded.keep !== false && this.#options.write !== 'around' };
+        // A tag that was not known before the load may have been invalidated during it: nobody could tell.
+        const isKnown = (loaded.tags ?? []).every((tag) => tags.includes(tag));
+        const keep = loaded.keep !== false && isKnown && isCurrent();
+        const facts = { ...loaded, costMs, tags };
+        const descent = keep ? this.#describe(key, loaded.value, facts, begun, token) : undefined;
+        const value = { ...facts, keep: keep && this.#options.write !== 'around' };
+        return { value, published: this.#publish(digest, descent, refresh, token).catch(() => undefined) };
       };
       const { once } = this.#options;
-      if (once === undefined || refresh || begun === undefined) return { ...(await compute(0)), isCurrent };
+      if (once === undefined || refresh || begun === undefined) return { ...(await compute(0)).value, isCurrent };
       const costMs = this.#stack.costMs(group);
       const work = { name: this.#stack.nameOf(digest), costMs, signal, read, compute };
       return { ...(await once.run(work)), isCurrent };
@@ -252,20 +287,25 @@ export class TieredPartition<V> implements MemoryPartition<V> {
     };
   }
 
-  async #descend(
-    key: Key,
-    loaded: Loaded<V> & { readonly costMs: number },
-    begun: readonly number[] | undefined,
-    known: readonly string[],
-    token: number,
-    signal: AbortSignal,
-  ): Promise<void> {
-    // A tag that was not known before the load may have been invalidated during it: nobody could tell.
-    if (loaded.tags?.some((tag) => !known.includes(tag)) === true || (loaded.tags?.length ?? 0) !== known.length)
-      return;
-    const descent = this.#describe(key, loaded.value, { ...loaded, tags: known }, begun, token);
+  /** Sends down what was computed; whoever computed it does not wait for that. */
+  async #publish(digest: Uint8Array, descent: Descent | undefined, refresh: boolean, token: number): Promise<void> {
+    if (refresh && descent === undefined) this.#stack.deleteLater(digest);
     if (descent === undefined) return;
-    await this.#stack.write({ ...descent, signal });
+    const replacing = { ...descent, replaces: refresh };
+    if (token === 0) {
+      if (!this.#stack.writeLater(replacing) && refresh) this.#stack.deleteLater(digest);
+      return;
+    }
+    // Others wait for it.
+    const written = this.#stack.write(replacing);
+    this.#stack.track(written);
+    await written;
+  }
+
+  #setInMemory(key: Key, value: V, facts: EntryFacts): boolean {
+    if (this.#options.write !== 'around') return this.#memory.set(key, value, facts);
+    this.#memory.delete(key);
+    return false;
   }
 
   /** A value as it goes down; `undefined` where it is not known what it was made under. */
@@ -295,6 +335,7 @@ export class TieredPartition<V> implements MemoryPartition<V> {
       record: { tenant, tags: tagEpochs(tags, epochs), metadata, payload, costMs, expiresAtMs, madeAtMs, token },
       ttlMs: ttlMs === Number.POSITIVE_INFINITY ? undefined : ttlMs,
       uses: 0,
+      replaces: false,
     };
   }
 
@@ -310,8 +351,8 @@ export class TieredPartition<V> implements MemoryPartition<V> {
     if (descent !== undefined) this.#stack.writeLater({ ...descent, uses });
   }
 
-  #take(key: Key): Flight {
-    const flight = { isWanted: true };
+  #take(key: Key, tags: readonly string[]): Flight {
+    const flight = { tags, isWanted: true };
     const flights = this.#flights.get(key) ?? new Set();
     flights.add(flight);
     this.#flights.set(key, flights);

@@ -10,7 +10,10 @@ const count = z.number().int().positive();
 
 const signingKey = z.strictObject({
   id: z.number().int().min(1).max(0xffff_ffff),
-  secret: z.union([z.string().min(16), z.instanceof(Uint8Array)]),
+  secret: z.union([
+    z.string().min(16),
+    z.instanceof(Uint8Array).refine(({ length }) => length >= 16, 'must be 16 bytes or more'),
+  ]),
 });
 
 const writeBack = z.strictObject({
@@ -24,11 +27,19 @@ const writeBack = z.strictObject({
 });
 
 const common = {
-  deadlineMs: milliseconds.optional(),
-  writeDeadlineMs: milliseconds.optional(),
+  deadlineMs: z.number().positive().optional(),
+  writeDeadlineMs: z.number().positive().optional(),
   maxConcurrent: count.optional(),
   maxQueued: z.number().int().nonnegative().optional(),
-  signingKeys: z.union([z.literal(false), z.array(signingKey).min(1)]).optional(),
+  signingKeys: z
+    .union([
+      z.literal(false),
+      z
+        .array(signingKey)
+        .min(1)
+        .refine((keys) => new Set(keys.map(({ id }) => id)).size === keys.length, 'have an id twice'),
+    ])
+    .optional(),
   maxRecordBytes: bytes.optional(),
   back: writeBack.optional(),
 };

@@ -89,6 +89,7 @@ const SIGNED = 1;
 const FIXED_BYTES = 128;
 const ALIGNMENT = 64;
 const MAX_HEADER_BYTES = 1 << 20;
+const MAX_TEXT = 0xffff;
 /** Where the token lies, 8 bytes big-endian, for stores that compare tokens themselves. */
 export const TOKEN_OFFSET = 48;
 const AT = {
@@ -110,6 +111,18 @@ const CLOCK_TOLERANCE_MS = 10_000;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
+
+/** Whether texts and metadata of a record are within what its form can hold; what is not, cannot leave memory. */
+export function isSealable({ partition, tenant, tags, metadata }: CacheRecord): boolean {
+  const texts = [partition, tenant, ...tags.map(({ tag }) => tag)].map((text) => Buffer.byteLength(text));
+  const headerBytes = texts.reduce(
+    (sum, bytes) => sum + 2 + bytes,
+    FIXED_BYTES + 6 + 8 * tags.length + metadata.length,
+  );
+  return (
+    texts.every((bytes) => bytes <= MAX_TEXT) && tags.length <= MAX_TEXT && headerBytes <= MAX_HEADER_BYTES - ALIGNMENT
+  );
+}
 
 /** A record in two parts: its header, and the payload as it was given. */
 export function sealRecord(record: CacheRecord, signer?: SigningKey): readonly [Uint8Array, Uint8Array] {
@@ -267,7 +280,8 @@ function beliefFault(record: CacheRecord, { partition, tenant, nowMs }: RecordEx
   const { costMs, expiresAtMs, madeAtMs } = record;
   if (record.partition !== partition) return 'key';
   if (tenant !== undefined && record.tenant !== tenant) return 'tenant';
-  if (!(costMs >= 0) || Number.isNaN(expiresAtMs) || Number.isNaN(madeAtMs)) return 'format';
+  if (!(costMs >= 0 && costMs < Number.POSITIVE_INFINITY) || Number.isNaN(expiresAtMs) || Number.isNaN(madeAtMs))
+    return 'format';
   if (expiresAtMs === Number.POSITIVE_INFINITY) return undefined;
   if (expiresAtMs <= nowMs) return 'expired';
   return madeAtMs > nowMs + CLOCK_TOLERANCE_MS ? 'clock' : undefined;

@@ -63,6 +63,8 @@ describe('breaker', () => {
     clock.advance(101);
     assert.ok(breaker.admits());
     breaker.spared();
+    assert.equal(breaker.admits(), false, 'not at once');
+    clock.advance(101);
     assert.ok(breaker.admits());
   });
 

@@ -91,9 +91,11 @@ export class Breaker {
     this.#turn('open');
   }
 
-  /** A call ended without saying anything about the store: its caller gave up. A probe is made again then. */
+  /** A call ended without saying anything about the store: its caller gave up. A probe is made again after a pause. */
   spared(): void {
-    if (this.#state === 'half-open') this.#turn('open');
+    if (this.#state !== 'half-open') return;
+    this.#probeAt = this.#clock.now() + this.#pauseMs * (1 - JITTER * this.#random.next());
+    this.#turn('open');
   }
 
   #turn(state: BreakerState): void {

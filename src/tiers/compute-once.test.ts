@@ -51,7 +51,7 @@ describe('computing once for all nodes', () => {
     const running = each.map((node) =>
       node.run({
         name: 'x',
-        costMs: 100,
+        costMs: 1000,
         signal,
         read: async () => written,
         compute: async (token) => {
@@ -59,7 +59,7 @@ describe('computing once for all nodes', () => {
           assert.ok(token > 0);
           await new Promise<void>((resolve) => void clock.after(1000, resolve));
           written = 7;
-          return 7;
+          return { value: 7, published: Promise.resolve() };
         },
       }),
     );
@@ -81,7 +81,7 @@ describe('computing once for all nodes', () => {
       costMs: 100,
       signal,
       read: async () => undefined,
-      compute: async (token: number) => tokens.push(token),
+      compute: async (token: number) => ({ value: tokens.push(token), published: Promise.resolve() }),
     };
     await until(clock, each[0]?.run(work) ?? Promise.reject(new Error()));
     assert.ok((tokens[0] ?? 0) > (dead ?? 0));
@@ -96,7 +96,7 @@ describe('computing once for all nodes', () => {
       costMs: 100,
       signal,
       read: async () => undefined,
-      compute: async (token: number) => token,
+      compute: async (token: number) => ({ value: token, published: Promise.resolve() }),
     };
     assert.equal(await until(clock, each[0]?.run(work) ?? Promise.reject(new Error())), 0);
     assert.equal(each[0]?.stats().alone, 1);
@@ -111,7 +111,13 @@ describe('computing once for all nodes', () => {
     faulty.fault = 'hung';
     const node = new ComputeOnce({ grants: faulty.grants as never, clock: new FakeClock(), random: createRandom(1) });
     const { signal } = new AbortController();
-    const work = { name: 'x', costMs: 1, signal, read: async () => undefined, compute: async (token: number) => token };
+    const work = {
+      name: 'x',
+      costMs: 1,
+      signal,
+      read: async () => undefined,
+      compute: async (token: number) => ({ value: token, published: Promise.resolve() }),
+    };
     assert.equal(await node.run(work), 0);
   });
 
@@ -120,7 +126,9 @@ describe('computing once for all nodes', () => {
     await new MapStore('map', server).grants.acquire('held', 1e9);
     const caller = new AbortController();
     const work = { costMs: 100, signal: caller.signal, read: async () => undefined };
-    const waiting = each[0]?.run({ ...work, name: 'held', compute: async () => 1 }) ?? Promise.resolve(1);
+    const waiting =
+      each[0]?.run({ ...work, name: 'held', compute: async () => ({ value: 1, published: Promise.resolve() }) }) ??
+      Promise.resolve(1);
     await settle();
     caller.abort();
     await assert.rejects(until(clock, waiting));

@@ -12,8 +12,15 @@ export interface Work<T> {
   readonly signal: AbortSignal;
   /** What another node has computed and written meanwhile. */
   read(signal: AbortSignal): Promise<T | undefined>;
-  /** Computes and writes it, under a fencing token; 0 for none. */
-  compute(token: number): Promise<T>;
+  /** Computes it, and writes it under a fencing token; 0 for none. */
+  compute(token: number): Promise<Computed<T>>;
+}
+
+/** What was computed. */
+export interface Computed<T> {
+  readonly value: T;
+  /** Settles when others can read it; the right is kept until then, and whoever computed does not wait for it. */
+  readonly published: Promise<unknown>;
 }
 
 /** How rights are asked for. */
@@ -44,6 +51,7 @@ export interface ComputeOnceStats {
 const DEFAULT_TTL_MS = 10_000;
 const DEFAULT_WAIT_MS = 30_000;
 const DEFAULT_MIN_COST_MS = 5;
+const MAX_TIMES = 5;
 const FIRST_PAUSE_MS = 5;
 const MAX_PAUSE_MS = 200;
 
@@ -61,8 +69,10 @@ export class ComputeOnce {
 
   async run<T>(work: Work<T>): Promise<T> {
     const { clock, ttlMs = DEFAULT_TTL_MS, waitMs = DEFAULT_WAIT_MS, minCostMs = DEFAULT_MIN_COST_MS } = this.#options;
-    if (work.costMs !== undefined && work.costMs < minCostMs) return work.compute(0);
-    const untilMs = clock.now() + waitMs;
+    if (work.costMs !== undefined && work.costMs < minCostMs) return (await work.compute(0)).value;
+    // Who takes much longer than usual is not waited for.
+    const patienceMs = work.costMs === undefined ? waitMs : Math.min(waitMs, MAX_TIMES * work.costMs);
+    const untilMs = clock.now() + patienceMs;
     for (let pauseMs = FIRST_PAUSE_MS; clock.now() < untilMs; pauseMs = Math.min(MAX_PAUSE_MS, 1.5 * pauseMs)) {
       const token = await this.#acquire(work, ttlMs);
       if (token === 'unknown') break;
@@ -81,7 +91,7 @@ export class ComputeOnce {
       return there;
     }
     this.#counts.alone++;
-    return work.compute(0);
+    return (await work.compute(0)).value;
   }
 
   stats(): ComputeOnceStats {
@@ -117,12 +127,18 @@ export class ComputeOnce {
       });
     };
     renew();
-    try {
-      return await work.compute(token);
-    } finally {
+    const end = (): void => {
       isOver = true;
       timer?.cancel();
       this.#release(work.name, token);
+    };
+    try {
+      const { value, published } = await work.compute(token);
+      published.then(end, end);
+      return value;
+    } catch (error) {
+      end();
+      throw error;
     }
   }
 

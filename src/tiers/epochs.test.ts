@@ -162,3 +162,58 @@ describe('epochs', () => {
     assert.equal(epochs.stats().tags, 3);
   });
 });
+
+describe('epochs, where what may be missed overlaps', () => {
+  it('are not believed when something else may have been missed while they were read again', async () => {
+    const made = withLine();
+    const gates: PromiseWithResolvers<void>[] = [];
+    const slow: EpochAuthority = {
+      ...made.authority,
+      read: async (scopes) => {
+        const epochs = await made.authority.read(scopes);
+        const gate = Promise.withResolvers<void>();
+        gates.push(gate);
+        await gate.promise;
+        return epochs;
+      },
+    };
+    const clock = new FakeClock();
+    const epochs = new Epochs({ authority: slow, clock, base: 1, maxStaleMs: 1000 });
+    made.line?.inStep(true);
+    const reading = epochs.ready(['a']);
+    await settle();
+    gates.pop()?.resolve();
+    await reading;
+    made.line?.lost();
+    clock.advance(2000);
+    made.line?.inStep(false);
+    await settle();
+    // While the first numbers are on their way, another gap.
+    await made.authority.bump(['a']);
+    made.line?.lost();
+    made.line?.inStep(false);
+    gates.shift()?.resolve();
+    await settle();
+    assert.equal(epochs.isTrusted, false);
+    gates.shift()?.resolve();
+    await settle();
+    assert.ok(epochs.isTrusted);
+    assert.equal(await epochs.check(record('a', 1000)), 'stale');
+  });
+
+  it('raise twice for two invalidations of a tag, though the first comes through in between', async () => {
+    const faulty = new FaultyStore(new MapStore(), createRandom(1));
+    const clock = new FakeClock();
+    const epochs = new Epochs({ authority: faulty.epochs, clock, base: 1, maxStaleMs: 1e9 });
+    const first = epochs.bump(['a']);
+    faulty.fault = 'killed';
+    const second = epochs.bump(['a']);
+    await first;
+    assert.equal(epochs.stats().pending, 1);
+    faulty.fault = undefined;
+    await settle();
+    clock.advance(251);
+    await second;
+    assert.deepEqual(await epochs.ready(['a']), [1002]);
+  });
+});

@@ -56,7 +56,7 @@ export class Epochs {
   readonly #maxTags: number;
   readonly #known = new Map<string, Known>();
   /** Invalidated here; what their numbers are now only the authority can say, and it has not been reached. */
-  readonly #pending = new Set<string>();
+  readonly #pending = new Map<string, number>();
   readonly #listeners: ((tag: string) => void)[] = [];
   readonly #end: (() => Promise<void>) | undefined;
   /** Since when changes may have been missed; `undefined` while all are told. */
@@ -65,10 +65,15 @@ export class Epochs {
   #distrustTimer: { cancel(): void } | undefined;
   #syncTimer: { cancel(): void } | undefined;
   #isSyncing = false;
+  /** The authority tells of changes at this moment. */
+  #isLineUp = false;
+  /** Something may have been missed, and has not been read again yet. */
+  #owesSync = false;
+  /** Grows whenever something may be missed: what was read before does not count. */
+  #generation = 0;
   #isClosed = false;
   /** Grows whenever trust is lost: names what is computed meanwhile. */
   distrusted = 0;
-  #losses = 0;
   #heard = 0;
   #gaps = 0;
   #failures = 0;
@@ -87,10 +92,15 @@ export class Epochs {
         this.#learn(scope, epoch);
       },
       inStep: (isWhole) => {
-        if (isWhole) this.#trust();
-        else this.#missed();
+        this.#isLineUp = true;
+        if (!isWhole) this.#missed();
+        else if (!this.#owesSync) this.#trust(this.#clock.now());
       },
-      lost: () => this.#lost(),
+      lost: () => {
+        this.#isLineUp = false;
+        this.#generation++;
+        this.#lost();
+      },
     });
     if (authority.subscribe === undefined) this.#syncLater(this.#pollMs);
   }
@@ -134,8 +144,8 @@ export class Epochs {
   areStill(tags: readonly string[], epochs: readonly number[]): boolean {
     return tags.every((tag, at) => {
       if (this.#pending.has(tag)) return false;
-      const known = this.#known.get(tag)?.epoch ?? (this.#authority === undefined ? this.#base : undefined);
-      return known === undefined || known === epochs[at];
+      // What was forgotten meanwhile may have changed.
+      return (this.#known.get(tag)?.epoch ?? (this.#authority === undefined ? this.#base : undefined)) === epochs[at];
     });
   }
 
@@ -165,18 +175,20 @@ export class Epochs {
       return;
     }
     for (const tag of tags) {
-      this.#pending.add(tag);
+      this.#pending.set(tag, (this.#pending.get(tag) ?? 0) + 1);
       for (const listener of this.#listeners) listener(tag);
     }
+    // Each invalidation raises the numbers itself: between two, somebody may have written under those of the first.
     while (!this.#isClosed) {
-      const left = tags.filter((tag) => this.#pending.has(tag));
-      if (left.length === 0) return;
       try {
-        const epochs = await this.#authority.bump(left);
-        for (const [at, tag] of left.entries()) {
-          this.#pending.delete(tag);
+        const epochs = await this.#authority.bump(tags);
+        for (const [at, tag] of tags.entries()) {
+          const left = (this.#pending.get(tag) ?? 1) - 1;
+          if (left === 0) this.#pending.delete(tag);
+          else this.#pending.set(tag, left);
           this.#learn(tag, epochs[at] ?? 0);
         }
+        return;
       } catch {
         this.#failures++;
         await new Promise<void>((resolve) => void this.#clock.after(RETRY_MS, resolve));
@@ -237,7 +249,6 @@ export class Epochs {
 
   #lost(): void {
     if (this.#unsureSinceMs !== undefined || this.#isClosed) return;
-    this.#losses++;
     this.#unsureSinceMs = this.#clock.now();
     this.#distrustLater();
   }
@@ -250,13 +261,14 @@ export class Epochs {
     });
   }
 
-  #trust(): void {
+  /** Everything is known as of a moment. */
+  #trust(sinceMs: number): void {
     if (this.#isClosed) return;
     this.#isTrusted = true;
     this.#distrustTimer?.cancel();
     if (this.#authority?.subscribe !== undefined) this.#unsureSinceMs = undefined;
     else {
-      this.#unsureSinceMs = this.#clock.now();
+      this.#unsureSinceMs = sinceMs;
       this.#distrustLater();
     }
   }
@@ -264,6 +276,8 @@ export class Epochs {
   /** Something may have been missed: every number that is known is read again, before it is believed. */
   #missed(): void {
     this.#gaps++;
+    this.#generation++;
+    this.#owesSync = true;
     this.#lost();
     if (!this.#isSyncing) void this.#readAll();
   }
@@ -278,13 +292,17 @@ export class Epochs {
   async #readAll(): Promise<void> {
     this.#isSyncing = true;
     while (this.#isSyncing && !this.#isClosed) {
-      const losses = this.#losses;
+      const generation = this.#generation;
+      const startMs = this.#clock.now();
       try {
         const tags = [...this.#known.keys()];
         for (let at = 0; at < tags.length; at += BATCH) await this.#read(tags.slice(at, at + BATCH));
-        // Lost again meanwhile: whoever tells says when it is in step.
-        if (losses === this.#losses) this.#trust();
+        // Something else may have been missed while this was read.
+        if (generation !== this.#generation && this.#isLineUp) continue;
         this.#isSyncing = false;
+        if (generation !== this.#generation) return;
+        this.#owesSync = false;
+        this.#trust(startMs);
       } catch {
         this.#failures++;
         await new Promise<void>((resolve) => void this.#clock.after(RETRY_MS, resolve));

@@ -1,51 +1,49 @@
 import type { RecordName } from '../stores/store.ts';
 
-/** Something under way that would bring a record to a store: a read that may promote, a write. */
+/** A read under way that may bring a record nearer. */
 export interface Watched {
-  /** Its record was deleted meanwhile: it must not be written any more. */
-  isDeleted: boolean;
+  /** Its record was deleted or written anew meanwhile: what was read must not be written anywhere. */
+  isOutdated: boolean;
 }
 
-/** What is under way by name, so that a deletion comes last: nothing that began before it may bring the record back. */
+/**
+ * What is under way by name: changes of one name are made one after the other, in the order in which they were asked for, and a
+ * read that began before a change brings nothing back.
+ */
 export class NameWatch {
-  readonly #watched = new Map<RecordName, Set<Watched>>();
-  readonly #writes = new Map<RecordName, Set<Promise<unknown>>>();
+  readonly #reads = new Map<RecordName, Set<Watched>>();
+  readonly #lanes = new Map<RecordName, Promise<unknown>>();
 
-  /** Follows something until `end`. */
+  /** Follows a read until `end`. */
   begin(name: RecordName): Watched {
-    const watched = { isDeleted: false };
-    addTo(this.#watched, name, watched);
+    const watched = { isOutdated: false };
+    const reads = this.#reads.get(name) ?? new Set();
+    reads.add(watched);
+    this.#reads.set(name, reads);
     return watched;
   }
 
   end(name: RecordName, watched: Watched): void {
-    takeFrom(this.#watched, name, watched);
+    const reads = this.#reads.get(name);
+    reads?.delete(watched);
+    if (reads?.size === 0) this.#reads.delete(name);
   }
 
-  /** Follows a write that has been handed to a store. */
-  writing<T>(name: RecordName, write: Promise<T>): Promise<T> {
-    addTo(this.#writes, name, write);
-    const end = (): void => takeFrom(this.#writes, name, write);
-    write.then(end, end);
-    return write;
+  /** The reads of a name that are under way are out of date. */
+  outdate(name: RecordName): void {
+    for (const watched of this.#reads.get(name) ?? []) watched.isOutdated = true;
   }
 
-  /** Tells all that is under way; settles when no write is that began before. */
-  async deleted(name: RecordName): Promise<void> {
-    for (const watched of this.#watched.get(name) ?? []) watched.isDeleted = true;
-    const writes: ReadonlySet<Promise<unknown>> = this.#writes.get(name) ?? new Set();
-    await Promise.allSettled(writes);
+  /** Makes a change after all that were asked for before of that name. */
+  inOrder<T>(name: RecordName, change: () => Promise<T>): Promise<T> {
+    const before = this.#lanes.get(name);
+    const made = before === undefined ? change() : before.then(change);
+    const lane: Promise<unknown> = made
+      .catch(() => undefined)
+      .finally(() => {
+        if (this.#lanes.get(name) === lane) this.#lanes.delete(name);
+      });
+    this.#lanes.set(name, lane);
+    return made;
   }
-}
-
-function addTo<T>(map: Map<RecordName, Set<T>>, name: RecordName, value: T): void {
-  const values = map.get(name) ?? new Set<T>();
-  values.add(value);
-  map.set(name, values);
-}
-
-function takeFrom<T>(map: Map<RecordName, Set<T>>, name: RecordName, value: T): void {
-  const values = map.get(name);
-  values?.delete(value);
-  if (values?.size === 0) map.delete(name);
 }

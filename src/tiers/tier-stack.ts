@@ -1,5 +1,5 @@
 import { throwIfAborted } from '../base/cancellation.ts';
-import type { CacheRecord, TagEpoch } from '../stores/record.ts';
+import { isSealable, type CacheRecord, type TagEpoch } from '../stores/record.ts';
 import { lengthOfParts, type RecordName } from '../stores/store.ts';
 import type { Epochs } from './epochs.ts';
 import type { Worth } from './worth.ts';
@@ -35,6 +35,7 @@ export interface Level {
 
 // What is sent down without anybody waiting lies in memory until it has gone.
 const MAX_LATER_BYTES = 64 * 2 ** 20;
+const MAX_OWED = 10_000;
 
 /** What a stack is made of. */
 export interface TierStackOptions {
@@ -47,6 +48,8 @@ export interface TierStackOptions {
 /** How a value is looked for. */
 export interface FindOptions {
   readonly tenant?: string | undefined;
+  /** Labels that it has to have: one that was made without could not be invalidated by them. */
+  readonly tags?: readonly string[] | undefined;
   /** What is alike in size and cost; unknown if left out. */
   readonly group?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -66,6 +69,8 @@ export interface Descent {
   readonly ttlMs: number | undefined;
   /** Reads of it so far. */
   readonly uses: number;
+  /** It takes the place of whatever lies there: where it does not go, that leaves. */
+  readonly replaces: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -79,6 +84,8 @@ export class TierStack {
   readonly #epochs: Epochs;
   readonly #seen = new SeenTwice();
   readonly #names = new NameWatch();
+  /** Deletions that a level could not be told of. */
+  readonly #owed = new Map<Level, Set<RecordName>>();
   #laterBytes = 0;
   /** What goes on in the background and has to end before the stores close. */
   readonly #underWay = new Set<Promise<unknown>>();
@@ -104,9 +111,11 @@ export class TierStack {
     const watched = this.#names.begin(wanted.name);
     try {
       for (const [depth, level] of this.#levels.entries()) {
+        // An earlier process acknowledged a write of it that is not made yet: what lies here and further down is older.
+        if (level.writeBack?.isUnsure(wanted.name) === true) return undefined;
         const record = await this.#look(level, wanted, options);
         throwIfAborted(options.signal);
-        if (record === undefined || !(await this.#isCurrent(level, wanted, record, options.signal))) continue;
+        if (record === undefined || !(await this.#isCurrent(level, wanted, record, options))) continue;
         this.learn(options.group, record.payload.length, record.costMs);
         this.#promote(depth, wanted.name, record, watched);
         return { record, level };
@@ -137,7 +146,9 @@ export class TierStack {
   ): Promise<void> {
     for (const [depth, level] of this.#levels.entries()) {
       const missing = digests.flatMap((digest, at) =>
-        found[at] === undefined ? [{ at, wanted: this.#wanted(digest, options) }] : [],
+        found[at] === undefined && !this.#isUnsure(level, digest)
+          ? [{ at, wanted: this.#wanted(digest, options) }]
+          : [],
       );
       if (missing.length === 0) break;
       const records = await this.#lookMany(
@@ -148,7 +159,7 @@ export class TierStack {
       throwIfAborted(options.signal);
       for (const [index, { at, wanted }] of missing.entries()) {
         const record = records[index];
-        if (record === undefined || !(await this.#isCurrent(level, wanted, record, options.signal))) continue;
+        if (record === undefined || !(await this.#isCurrent(level, wanted, record, options))) continue;
         this.#promote(depth, wanted.name, record, watched[at] as Watched);
         found[at] = { record, level };
       }
@@ -167,6 +178,12 @@ export class TierStack {
 
   /** Sends a value down; settles when every level has acknowledged it that is to, or has failed. Never throws. */
   async write(descent: Descent): Promise<DescentReport> {
+    const name = this.nameOf(descent.digest);
+    if (descent.replaces) this.#names.outdate(name);
+    return this.#names.inOrder(name, () => this.#writeNow(descent));
+  }
+
+  async #writeNow(descent: Descent): Promise<DescentReport> {
     const reports = await Promise.all(
       this.#levels.map(async (level) => [level.tier.name, await this.#descend(level, descent)] as const),
     );
@@ -194,11 +211,10 @@ export class TierStack {
   /** Takes a value out of every level; settles when they have done it, or have failed. */
   async delete(digest: Uint8Array): Promise<void> {
     const name = this.nameOf(digest);
-    await this.#names.deleted(name);
-    const deleting = this.#levels.map(({ tier, writeBack }) =>
-      writeBack === undefined ? tier.delete(name) : writeBack.remove(name, () => tier.delete(name)),
-    );
-    await Promise.all(deleting);
+    this.#names.outdate(name);
+    await this.#names.inOrder(name, async () => {
+      await Promise.all(this.#levels.map((level) => this.#remove(level, name)));
+    });
   }
 
   /** As `delete`, waited for by nobody but `settled`. */
@@ -228,12 +244,30 @@ export class TierStack {
     while (this.#underWay.size > 0) await Promise.all(this.#underWay);
   }
 
+  /** Takes a record out of a level; one that cannot be reached owes it, and is not asked for that name before it is done. */
+  async #remove(level: Level, name: RecordName): Promise<void> {
+    const { tier, writeBack } = level;
+    const isDone = await (writeBack === undefined
+      ? tier.delete(name)
+      : writeBack.remove(name, () => tier.delete(name)).catch(() => false));
+    const owed = this.#owed.get(level) ?? new Set();
+    this.#owed.set(level, owed);
+    if (isDone) owed.delete(name);
+    else owed.add(name);
+    const [oldest] = owed;
+    if (owed.size > MAX_OWED && oldest !== undefined) owed.delete(oldest);
+  }
+
   #wanted(digest: Uint8Array, { tenant }: FindOptions): Wanted {
     return { name: this.nameOf(digest), partition: this.#partition, digest, tenant };
   }
 
   async #look(level: Level, wanted: Wanted, options: FindOptions): Promise<CacheRecord | undefined> {
     const { tier, writeBack, worth } = level;
+    if (this.#owed.get(level)?.has(wanted.name) === true) {
+      await this.#remove(level, wanted.name);
+      return undefined;
+    }
     const dirty = writeBack?.read(wanted.name);
     if (dirty !== undefined) return tier.open(joined(dirty), wanted);
     return worth.fetch(options.group, options.signal, (signal) => tier.get(wanted, { signal }));
@@ -254,14 +288,19 @@ export class TierStack {
     });
   }
 
+  #isUnsure({ writeBack }: Level, digest: Uint8Array): boolean {
+    return writeBack?.isUnsure(this.nameOf(digest)) === true;
+  }
+
   /** Whether nothing that the value was made from has been invalidated since. */
   async #isCurrent(
     { tier }: Level,
     { name }: Wanted,
     { tags }: CacheRecord,
-    signal: AbortSignal | undefined,
+    { tags: required = [], signal }: FindOptions,
   ): Promise<boolean> {
-    const verdict = await this.#epochs.check(tags, signal);
+    const hasAll = required.every((tag) => tags.some((each) => each.tag === tag));
+    const verdict = hasAll ? await this.#epochs.check(tags, signal) : 'stale';
     if (verdict === 'current') return true;
     if (verdict === 'stale') tier.doubtHit(name, 'epoch');
     return false;
@@ -269,7 +308,6 @@ export class TierStack {
 
   /** Brings a value nearer that was found at a depth. */
   #promote(depth: number, name: RecordName, record: CacheRecord, watched: Watched): void {
-    if (watched.isDeleted) return;
     const nearer = this.#levels.slice(0, depth).filter(({ promotion }) => promotion !== 'never');
     if (nearer.length === 0) return;
     const isSecond = this.#seen.see(name);
@@ -278,20 +316,33 @@ export class TierStack {
       if (promotion === 'second-hit' && !isSecond) continue;
       const parts = tier.seal(record);
       if (lengthOfParts(parts) > tier.traits.maxRecordBytes) continue;
-      this.track(this.#names.writing(name, tier.put(name, parts, ttlMs === undefined ? {} : { ttlMs })));
+      const put = async (): Promise<unknown> =>
+        watched.isOutdated ? undefined : tier.put(name, parts, ttlMs === undefined ? {} : { ttlMs });
+      this.track(this.#names.inOrder(name, put));
     }
   }
 
   async #descend(level: Level, descent: Descent): Promise<DescentReport[string]> {
+    const outcome = await this.#descendTo(level, descent);
+    // What lies there is older than what was acknowledged.
+    if (descent.replaces && (outcome === 'skipped' || outcome === 'failed')) {
+      await this.#remove(level, this.nameOf(descent.digest));
+    }
+    return outcome;
+  }
+
+  async #descendTo(level: Level, descent: Descent): Promise<DescentReport[string]> {
     const { tier, write, writeBack } = level;
     const { digest, record, ttlMs, signal } = descent;
     if (write === 'around' || !goesDown(level, descent)) return 'skipped';
     const name = this.nameOf(digest);
-    const parts = tier.seal({ ...record, partition: this.#partition, digest });
+    const sealed = { ...record, partition: this.#partition, digest };
+    if (!isSealable(sealed)) return 'skipped';
+    const parts = tier.seal(sealed);
     if (lengthOfParts(parts) > tier.traits.maxRecordBytes) return 'skipped';
     const options = { ...(ttlMs !== undefined && { ttlMs }), token: record.token, signal };
     if (writeBack === undefined) {
-      return (await this.#names.writing(name, tier.put(name, parts, options))) === 'stored' ? 'written' : 'failed';
+      return (await tier.put(name, parts, options)) === 'stored' ? 'written' : 'failed';
     }
     try {
       const how = await writeBack.add(name, parts, options);

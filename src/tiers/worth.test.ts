@@ -37,7 +37,10 @@ describe('speed', () => {
 describe('load or recompute', () => {
   const over = (expectedMs: number | undefined): { readonly worth: Worth; readonly clock: FakeClock } => {
     const clock = new FakeClock();
-    return { worth: new Worth({ expectedMs: () => expectedMs }, clock, createRandom(3)), clock };
+    return {
+      worth: new Worth({ expectedMs: () => expectedMs, learn: () => undefined }, clock, createRandom(3)),
+      clock,
+    };
   };
 
   it('fetches where nothing is known', async () => {

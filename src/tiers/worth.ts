@@ -5,6 +5,7 @@ import type { Random } from '../base/random.ts';
 /** How long reads of a store take, as far as is known. */
 export interface ReadSpeed {
   expectedMs(bytes: number): number | undefined;
+  learn(bytes: number, tookMs: number): void;
 }
 
 /** What values of a group are like on average. */
@@ -82,7 +83,11 @@ export class Worth {
     const patience = cancellation(signal, Math.max(costMs, MIN_PATIENCE_MS), this.#clock);
     try {
       const fetched = await fetch(patience.signal);
-      if (fetched === undefined && patience.signal?.aborted === true && signal?.aborted !== true) this.#abandoned++;
+      if (fetched === undefined && patience.signal?.aborted === true && signal?.aborted !== true) {
+        this.#abandoned++;
+        // It would have taken longer than this; how much, nobody knows.
+        this.#speed.learn(0, 2 * Math.max(costMs, MIN_PATIENCE_MS));
+      }
       return fetched;
     } finally {
       patience.dispose();

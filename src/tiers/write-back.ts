@@ -112,6 +112,11 @@ export class WriteBack {
     }
   }
 
+  /** Whether an earlier process acknowledged a write of a name that `read` does not show yet, or may have. */
+  isUnsure(name: RecordName): boolean {
+    return !this.#isReady || this.#backlog.has(name);
+  }
+
   /** The record of a name that its target may not have yet. */
   read(name: RecordName): readonly Uint8Array[] | undefined {
     return this.#records.get(name)?.parts;

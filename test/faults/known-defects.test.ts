@@ -52,6 +52,7 @@ async function nodeOver(store: Store, options: InferenceCacheOptions = {}, compu
     ask: async (x, tenant) => {
       const answer = await model.run(CountingSession.input(x), tenant === undefined ? {} : { tenant });
       assert.ok(session.isAnswer(x, answer.outputs), `a wrong answer to ${x}`);
+      await cache.flush();
       return answer.cache;
     },
     [Symbol.asyncDispose]: async () => {
@@ -229,6 +230,7 @@ describe('defects of others', () => {
           artifact: { digest: 'bytes' },
         });
         answers.push((await model.run(CountingSession.input(1))).outputs);
+        await (cache as InferenceCache).flush();
       }
       assert.deepEqual(answers[1], values);
       assert.deepEqual(answers[0], values);
