@@ -1,4 +1,4 @@
-import { formatBytes } from '../base/bytes.ts';
+import { formatBytes, parseBytes } from '../base/bytes.ts';
 import { InferkvError } from '../base/errors.ts';
 import type { CheckedOptions, CheckedPartition } from './schema.ts';
 import { bytesOfSetting, memoryBytes } from './sizes.ts';
@@ -60,9 +60,9 @@ function budgetsWithin(
   }
   const setBytes = Object.values(budgets).reduce((sum, bytes) => sum + bytes, 0);
   if (setBytes > totalBytes) throw exceeded(totalBytes, budgets);
-  const defaults = unset.map((name) => bytesOfSetting(name, PARTITION_DEFAULTS[name].budgetBytes, totalBytes));
+  const defaults = unset.map((name) => parseBytes(PARTITION_DEFAULTS[name].budgetBytes, totalBytes) ?? 0);
   const defaultBytes = defaults.reduce((sum, bytes) => sum + bytes, 0);
-  const scale = Math.min(1, (totalBytes - setBytes) / defaultBytes);
+  const scale = defaultBytes === 0 ? 0 : Math.min(1, (totalBytes - setBytes) / defaultBytes);
   for (const [at, name] of unset.entries()) {
     budgets[name] = Math.floor((defaults[at] ?? 0) * scale);
     if (budgets[name] < 1) throw exceeded(totalBytes, budgets);

@@ -18,6 +18,13 @@ describe('the partitions of a cache', () => {
     assert.deepEqual(cache.breakdown('attention'), { tenants: [], tags: [] });
   });
 
+  it('say that a total leaves nothing for them, and not what nobody has set', () => {
+    assert.throws(
+      () => createInferenceCache({ budgetBytes: 1.5 }),
+      (error) => isInferkvError(error, 'ERR_INFERKV_CONFIG_INVALID') && error.message.includes('budgetBytes'),
+    );
+  });
+
   it('say what is wrong with a policy or an admission', () => {
     for (const partitions of [{ attention: { policy: 'mru' } }, { results: { admission: 'sometimes' } }]) {
       assert.throws(
