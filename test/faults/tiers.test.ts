@@ -56,6 +56,8 @@ for (const [kind, start] of Object.entries(STORES)) {
           for (let x = 2 * KEYS; cache.tiers().tiers[0]?.breaker !== 'closed'; x++) {
             assert.ok(performance.now() < healedBy, 'it did not come back');
             await ask(x);
+            // Requests of a service come by the loop, which the stores need, too.
+            await new Promise(setImmediate);
           }
           await until(() => findsAll(3 * KEYS));
           if (['garbage', 'cut', 'flipped', 'other'].includes(fault)) {
