@@ -11,7 +11,7 @@ import { Tier } from '../tiers/tier.ts';
 import { TierStack, type Level } from '../tiers/tier-stack.ts';
 import { Worth } from '../tiers/worth.ts';
 import { HeapPartition } from './heap-partition.ts';
-import type { Loaded } from './partition.ts';
+import type { Fetched, Loaded } from './partition.ts';
 import { TieredPartition } from './tiered-partition.ts';
 import type { ValueCodec } from './value-codec.ts';
 
@@ -91,6 +91,17 @@ describe('tiered partition', () => {
     return `${status} ${tier ?? '-'} ${held.value}`;
   };
 
+  /** Begins a load of `old` that ends with a gate. */
+  const fetchBehind = ({ partition }: Made, gate: Promise<void>): Promise<Fetched<string>> =>
+    partition.fetch(
+      'k',
+      async () => {
+        await gate;
+        return loaded('old');
+      },
+      { tags: ['t'] },
+    );
+
   it('looks further down before it loads, and brings nearer what it finds', async () => {
     const [near, far] = [new MapServer(), new MapServer()];
     assert.equal(await fetch(make([new MapStore('far', far)]), 'a'), 'miss - a');
@@ -105,14 +116,7 @@ describe('tiered partition', () => {
     const server = new MapServer();
     const made = make([new MapStore('map', server)]);
     const gate = Promise.withResolvers<void>();
-    const fetching = made.partition.fetch(
-      'k',
-      async () => {
-        await gate.promise;
-        return loaded('old');
-      },
-      { tags: ['t'] },
-    );
+    const fetching = fetchBehind(made, gate.promise);
     await settle();
     made.partition.invalidateTag('t');
     gate.resolve();
@@ -166,14 +170,7 @@ describe('tiered partition', () => {
   it('loads anew for who asks after an invalidation, though an older load is under way', async () => {
     const made = make([new MapStore()]);
     const gate = Promise.withResolvers<void>();
-    const older = made.partition.fetch(
-      'k',
-      async () => {
-        await gate.promise;
-        return loaded('old');
-      },
-      { tags: ['t'] },
-    );
+    const older = fetchBehind(made, gate.promise);
     await settle();
     made.partition.invalidateTag('t');
     await settle();
